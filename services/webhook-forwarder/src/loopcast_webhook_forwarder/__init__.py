@@ -1,0 +1,1 @@
+"""loopcast_webhook_forwarder."""
