@@ -1,0 +1,94 @@
+"""
+Every error that Loopcast raises, in one tree.
+
+* :exc:`LoopcastError`
+    * :exc:`ConfigurationError`: a setting, file or argument is wrong; the sentence says which and what to do.
+    * :exc:`InvalidEvent`: what was handed over is no event; nothing was published.
+        * :exc:`InvalidExperiment`: the experiment id breaks the grammar.
+        * :exc:`InvalidType`: the event's type breaks the grammar.
+        * :exc:`EventTooLarge`: the event is over the size limit.
+    * :exc:`InvalidPosition`: a position token that no gateway made.
+    * :exc:`BrokerError`
+        * :exc:`BrokerUnavailable`: not connected, or the connection went while waiting: try again, same ids.
+        * :exc:`BrokerBlocked`: the broker takes nothing for now (memory or disk alarm): try again later.
+        * :exc:`WindowFull`: too many unconfirmed bytes: try again when some are confirmed.
+        * :exc:`LogMissing`: the topic exchange or the log is not there: nothing was lost, nothing was accepted.
+        * :exc:`TopologyMismatch`: what the broker has differs from what the settings say.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BrokerBlocked",
+    "BrokerError",
+    "BrokerUnavailable",
+    "ConfigurationError",
+    "EventTooLarge",
+    "InvalidEvent",
+    "InvalidExperiment",
+    "InvalidPosition",
+    "InvalidType",
+    "LogMissing",
+    "LoopcastError",
+    "TopologyMismatch",
+    "WindowFull",
+]
+
+
+class LoopcastError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(LoopcastError):
+    """A setting, file or argument is wrong."""
+
+
+class InvalidEvent(LoopcastError):
+    """What was handed over is no event."""
+
+
+class InvalidExperiment(InvalidEvent):
+    """The experiment id breaks the grammar."""
+
+
+class InvalidType(InvalidEvent):
+    """The event's type breaks the grammar."""
+
+
+class EventTooLarge(InvalidEvent):
+    """The event is over the size limit."""
+
+
+class InvalidPosition(LoopcastError):
+    """The position token was not made by a gateway."""
+
+
+class BrokerError(LoopcastError):
+    """The broker did not take what it was given, or did not give what it was asked for."""
+
+    retry_after: float = 1.0
+    """Seconds after which another try makes sense."""
+
+
+class BrokerUnavailable(BrokerError):
+    """There is no connection, or it went while waiting: the message may have landed, so the id must be kept."""
+
+
+class BrokerBlocked(BrokerError):
+    """The broker raised an alarm and takes nothing from publishers (`connection.blocked`)."""
+
+    retry_after = 5.0
+
+
+class WindowFull(BrokerError):
+    """The window of unconfirmed bytes is full."""
+
+
+class LogMissing(BrokerError):
+    """The topic exchange or a log is not there, so the event would have gone nowhere."""
+
+    retry_after = 10.0
+
+
+class TopologyMismatch(BrokerError):
+    """The broker's objects differ from what the settings say, in a way that would lose or misplace events."""
