@@ -144,7 +144,9 @@ def _extra(members: Mapping[str, msgspec.Raw]) -> msgspec.Raw | None:
     for name in strangers:
         if bytes(members[name])[:1] in (b"{", b"["):
             raise InvalidEvent(f"The attribute {name[:40]!r} is an object or array; CloudEvents attributes never are.")
-    return msgspec.Raw(b",".join(_encoder.encode(n) + b":" + bytes(members[n]) for n in strangers)) if strangers else None
+    return (
+        msgspec.Raw(b",".join(_encoder.encode(n) + b":" + bytes(members[n]) for n in strangers)) if strangers else None
+    )
 
 
 def one_line(data: msgspec.Raw) -> msgspec.Raw:

@@ -68,9 +68,7 @@ def check_experiment(experiment: str, *, what: str = "experiment id") -> str:
     except UnicodeEncodeError:
         raise InvalidExperiment(f"The {what} has a lone surrogate, which no UTF-8 text can hold.") from None
     if size > MAX_EXPERIMENT_BYTES:
-        raise InvalidExperiment(
-            f"The {what} has {size} bytes of UTF-8; at most {MAX_EXPERIMENT_BYTES} are allowed."
-        )
+        raise InvalidExperiment(f"The {what} has {size} bytes of UTF-8; at most {MAX_EXPERIMENT_BYTES} are allowed.")
     if not experiment.isprintable() and any(unicodedata.category(c) == "Cc" for c in experiment):
         raise InvalidExperiment(f"The {what} has a control character (a line break or a tab, for example).")
     return experiment
@@ -85,7 +83,7 @@ def check_type(type_: str) -> str:
     """
     if _TYPE.match(type_) is None:
         raise InvalidType(
-            f"The event type {type_[:60]!r} must be words of letters, digits, _ and - joined by dots, such as loop_start."
+            f"The event type {type_[:60]!r} must be words of letters, digits, _ and - joined by dots: loop_start."
         )
     if len(type_) > MAX_TYPE_BYTES:
         raise InvalidType(f"The event type has {len(type_)} characters; at most {MAX_TYPE_BYTES} are allowed.")
@@ -139,7 +137,7 @@ def routing_key(experiment: str, type_: str) -> str:
 
 def bind_experiment(experiment: str, pattern: str = "#") -> str:
     """
-    The binding that matches events of `experiment` alone, of the types that `pattern` matches (`issue.#`, `loop_start`).
+    The binding for events of `experiment` alone, of the types that `pattern` matches (`issue.#`, `loop_start`).
 
     Raises:
         InvalidExperiment: as :func:`check_experiment`.

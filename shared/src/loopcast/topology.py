@@ -106,7 +106,7 @@ def parse_age(age: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """The exchanges and the log of one installation. Webhook, state, lease and checkpoint objects are their services'."""
+    """The exchanges and the log of one installation. Webhook, state, lease and checkpoint objects are not here."""
 
     partitions: int = 1
     log: str = LOG

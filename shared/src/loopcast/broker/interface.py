@@ -45,7 +45,17 @@ class Message:
     Plain attributes instead of a dataclass: one is made for every event.
     """
 
-    __slots__ = ("app_id", "body", "content_type", "exchange", "headers", "message_id", "routing_key", "timestamp", "type")
+    __slots__ = (
+        "app_id",
+        "body",
+        "content_type",
+        "exchange",
+        "headers",
+        "message_id",
+        "routing_key",
+        "timestamp",
+        "type",
+    )
 
     def __init__(
         self,
