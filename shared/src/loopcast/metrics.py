@@ -1,0 +1,135 @@
+"""
+Every metric of every service, with its kind, labels and meaning: the only list of them.
+
+The names follow Prometheus (https://prometheus.io/docs/practices/naming/). No label ever holds an experiment id: their
+number has no bound. `docs/metrics.md` is written from this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import prometheus_client as prometheus
+
+__all__ = ["INVENTORY", "Definition", "Metrics"]
+
+LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a metric is called and means."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+# Every service
+
+BUILD = Definition("loopcast_build_info", "gauge", "1, with the version as a label.", ("service", "version"))
+BROKER_CONNECTED = Definition("loopcast_broker_connected", "gauge", "1 while the connection stands.", ("connection",))
+BROKER_RECONNECTS = Definition(
+    "loopcast_broker_reconnects_total", "counter", "Connections to the broker that were lost.", ("connection",)
+)
+LOOP_LAG = Definition(
+    "loopcast_event_loop_lag_seconds", "gauge", "How late the event loop last was for its own heartbeat."
+)
+
+# Producer
+
+PRODUCER_EVENTS = Definition(
+    "loopcast_producer_events_total",
+    "counter",
+    "Events by what became of them: accepted, duplicate, invalid, refused (503).",
+    ("status",),
+)
+PRODUCER_REQUESTS = Definition(
+    "loopcast_producer_requests_total", "counter", "Requests by the status of the answer.", ("status",)
+)
+PRODUCER_CONFIRM_SECONDS = Definition(
+    "loopcast_producer_confirm_seconds", "histogram", "From publishing a request's events to their confirm."
+)
+PRODUCER_UNCONFIRMED_BYTES = Definition(
+    "loopcast_producer_unconfirmed_bytes", "gauge", "Bytes in the windows of unconfirmed messages."
+)
+PRODUCER_BLOCKED = Definition(
+    "loopcast_producer_blocked", "gauge", "1 while the broker takes nothing because of an alarm."
+)
+
+# Gateway
+
+GATEWAY_CONNECTIONS = Definition("loopcast_gateway_connections", "gauge", "WebSocket connections.")
+GATEWAY_SUBSCRIPTIONS = Definition(
+    "loopcast_gateway_subscriptions", "gauge", "Subscriptions: to one experiment, or to all.", ("kind",)
+)
+GATEWAY_EVENTS = Definition("loopcast_gateway_events_total", "counter", "Events read from the log.")
+GATEWAY_REPEATS = Definition(
+    "loopcast_gateway_repeats_total", "counter", "Events that the log has twice and viewers saw once."
+)
+GATEWAY_DELIVERIES = Definition("loopcast_gateway_deliveries_total", "counter", "Event frames put into outboxes.")
+GATEWAY_SENT_BYTES = Definition("loopcast_gateway_sent_bytes_total", "counter", "Bytes handed to sockets.")
+GATEWAY_CLOSES = Definition("loopcast_gateway_closes_total", "counter", "WebSocket closes by code.", ("code",))
+GATEWAY_REJECTED = Definition(
+    "loopcast_gateway_handshakes_rejected_total", "counter", "Handshakes refused before the upgrade.", ("reason",)
+)
+GATEWAY_COMMANDS = Definition("loopcast_gateway_commands_total", "counter", "Commands of clients.", ("action",))
+GATEWAY_ERRORS = Definition("loopcast_gateway_errors_total", "counter", "Error frames by name.", ("name",))
+GATEWAY_RESUMES = Definition(
+    "loopcast_gateway_resumes_total", "counter", "Resumes by result: recovered, or why not.", ("result",)
+)
+GATEWAY_LATENCY = Definition(
+    "loopcast_gateway_delivery_seconds", "histogram", "From the producer's taking an event to its dispatch here."
+)
+GATEWAY_OFFSET = Definition("loopcast_gateway_log_offset", "gauge", "The last offset read.", ("partition",))
+
+INVENTORY: dict[str, Definition] = {v.name: v for v in list(globals().values()) if isinstance(v, Definition)}
+"""All of them by name, in the order of this file."""
+
+
+class Metrics:
+    """The metrics of one process, on a registry of their own."""
+
+    def __init__(self, service: str, version: str) -> None:
+        self.registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self.registry)
+        prometheus.GCCollector(registry=self.registry)
+        self._made: dict[str, prometheus.Counter | prometheus.Gauge | prometheus.Histogram] = {}
+        self.gauge(BUILD, service=service, version=version).set(1)
+
+    def counter(self, definition: Definition, **labels: str) -> prometheus.Counter:
+        """The counter, or its child with these labels: keep it where it is used often."""
+        made = self._made.get(definition.name) or self._make(prometheus.Counter, definition)
+        assert isinstance(made, prometheus.Counter)
+        return made.labels(**labels) if labels else made
+
+    def gauge(self, definition: Definition, **labels: str) -> prometheus.Gauge:
+        """The gauge, or its child with these labels; `set_function` makes it read a value when scraped."""
+        made = self._made.get(definition.name) or self._make(prometheus.Gauge, definition)
+        assert isinstance(made, prometheus.Gauge)
+        return made.labels(**labels) if labels else made
+
+    def histogram(self, definition: Definition, **labels: str) -> prometheus.Histogram:
+        """The histogram, or its child with these labels."""
+        made = self._made.get(definition.name)
+        if made is None:
+            made = prometheus.Histogram(
+                definition.name, definition.help, definition.labels, registry=self.registry, buckets=LATENCY_BUCKETS
+            )
+            self._made[definition.name] = made
+        assert isinstance(made, prometheus.Histogram)
+        return made.labels(**labels) if labels else made
+
+    def render(self) -> bytes:
+        """All of them as Prometheus' text format."""
+        return prometheus.generate_latest(self.registry)
+
+    def _make(
+        self, kind: type[prometheus.Counter] | type[prometheus.Gauge], definition: Definition
+    ) -> prometheus.Counter | prometheus.Gauge:
+        made = kind(definition.name, definition.help, definition.labels, registry=self.registry)
+        self._made[definition.name] = made
+        return made
