@@ -16,6 +16,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from loopcast.errors import BrokerError
 from loopcast.topology import Topology
 
 __all__ = [
@@ -33,6 +34,10 @@ __all__ = [
 ]
 
 HeaderValue = str | int | bool | None
+"""
+What a header may hold. A delivery's headers of any other type (tables, arrays, bytes, times, fractions) are left out:
+no rule of ours reads them, and a stranger may send anything.
+"""
 
 StreamOffset = int | str
 """Where to start in a stream: an offset, or `first`, `last`, `next`, or a Unix timestamp written `@1760000000`."""
@@ -120,7 +125,7 @@ class Delivery:
         self.timestamp = timestamp
         self.redelivered = redelivered
         self.offset = offset
-        """The place in the stream (header `x-stream-offset`); -1 for a queue."""
+        """The place in the stream (`x-stream-offset`, which is not among the headers); -1 for a queue."""
 
 
 class Settlement(enum.Enum):
@@ -144,8 +149,13 @@ OnDeliveries = Callable[[Sequence[Delivery]], None]
 class _Link(Protocol):
     """One connection with one channel."""
 
-    async def wait_closed(self) -> Exception | None:
-        """Wait until the link is gone; None if :meth:`close` was called, else why."""
+    async def wait_closed(self) -> BrokerError | None:
+        """
+        Wait until the link is gone; None if :meth:`close` was called, else why. Safe to cancel.
+
+        :exc:`~loopcast.errors.LogMissing` where the broker closed the channel with 404 (no such exchange) or cancelled
+        the consumer (the queue was deleted), :exc:`~loopcast.errors.BrokerUnavailable` for all else.
+        """
         ...
 
     async def close(self) -> None:
@@ -157,7 +167,8 @@ class PublishLink(_Link, Protocol):
     """
     A channel in confirm mode. Tags count from 1 in the order of the calls to :meth:`publish` (AMQP `confirm.select`).
 
-    `on_settled` is called for each tag once; a returned message is told as `RETURNED`, not confirmed as well.
+    `on_settled` is called for each tag once; a returned message is told as `RETURNED`, not confirmed as well. The end
+    of a link settles nothing.
     """
 
     def publish(self, messages: Sequence[Message]) -> None:
@@ -183,7 +194,12 @@ class ConsumeLink(_Link, Protocol):
 
 
 class AdminLink(_Link, Protocol):
-    """A channel for what is not hot. A refused operation closes the channel and raises; the link opens another."""
+    """
+    A channel for what is not hot. A refused operation closes the channel and raises; the link opens another.
+
+    Every operation raises :exc:`~loopcast.errors.BrokerUnavailable` where the connection goes or the broker refuses it
+    for reasons of its own.
+    """
 
     async def apply(self, topology: Topology) -> None:
         """
@@ -194,6 +210,10 @@ class AdminLink(_Link, Protocol):
         Raises:
             TopologyMismatch: the log has another number of partitions, or an object is of another kind.
         """
+        ...
+
+    async def missing(self, topology: Topology) -> frozenset[str]:
+        """The names of the queues and streams of `topology` that are not there."""
         ...
 
     async def verify(self, topology: Topology) -> None:
