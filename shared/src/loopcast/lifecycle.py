@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 import structlog
@@ -24,17 +26,16 @@ import uvicorn
 
 from loopcast import logs
 from loopcast.errors import ConfigurationError, LoopcastError
-from loopcast.metrics import LOOP_LAG
+from loopcast.health import Health
+from loopcast.metrics import LOOP_LAG, Metrics
 from loopcast.ops import ops_app
 from loopcast.settings import PublicSettings, ServiceSettings, unknown_names
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from loopcast.health import Health
-    from loopcast.metrics import Metrics
 
-__all__ = ["Service", "command", "serve"]
+__all__ = ["Service", "command", "idle", "serve"]
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,20 @@ class Service:
     """Lets work finish, within `drain_seconds`."""
     http: dict[str, object] = field(default_factory=dict)
     """More for :class:`uvicorn.Config`: a WebSocket protocol class, limits."""
+
+
+def idle(name: str, settings: ServiceSettings) -> Service:
+    """A service that has no work yet: it answers its probes, ready from the start."""
+    health = Health()
+
+    @contextlib.asynccontextmanager
+    async def body() -> AsyncIterator[None]:
+        health.reached("start")
+        log.warning("no_work_yet", hint="this version only answers its probes")
+        yield
+
+    metrics = Metrics(name, version("loopcast"))
+    return Service(name=name, settings=settings, health=health, metrics=metrics, body=body)
 
 
 class _Server(uvicorn.Server):
@@ -114,7 +129,7 @@ async def serve(service: Service) -> None:
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         _on_signals(stop, stack)
-        stack.enter_context(_beating(service))
+        stack.enter_context(_beating(service, stop))
         ops = ops_app(service.health, service.metrics)
         await stack.enter_async_context(_listening(ops, service.settings.ops_host, service.settings.ops_port, "ops"))
         await stack.enter_async_context(service.body())
@@ -185,10 +200,11 @@ def _on_signals(stop: asyncio.Event, stack: contextlib.AsyncExitStack) -> None:
 
 
 @contextlib.contextmanager
-def _beating(service: Service) -> Iterator[None]:
-    """Beat for the liveness probe, and measure how late the loop is for it."""
+def _beating(service: Service, stop: asyncio.Event) -> Iterator[None]:
+    """Beat for the liveness probe, measure how late the loop is for it, and notice a parent's death."""
     loop = asyncio.get_running_loop()
     lag = service.metrics.gauge(LOOP_LAG)
+    parent = service.settings.parent_pid
 
     async def beat() -> None:
         while True:
@@ -196,6 +212,9 @@ def _beating(service: Service) -> Iterator[None]:
             service.health.beat()
             await asyncio.sleep(BEAT_SECONDS)
             lag.set(max(0.0, loop.time() - due))
+            if parent and os.getppid() != parent:
+                log.warning("parent_gone", pid=parent)
+                stop.set()
 
     task = asyncio.create_task(beat())
     try:

@@ -93,6 +93,9 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="JSON lines, or text for people; `auto` asks whether this is a terminal."
     )
+    parent_pid: int = Field(
+        0, ge=0, description="Stop when this process is no longer the parent; `loopcast up` sets it. 0 is never."
+    )
     drain_seconds: float = Field(25.0, ge=0, le=3600, description="How long SIGTERM may wait for work to finish.")
 
     @field_validator("log_bindings", "allowed_origins", mode="before", check_fields=False)

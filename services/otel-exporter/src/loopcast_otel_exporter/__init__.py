@@ -1,1 +1,1 @@
-"""loopcast_otel_exporter."""
+"""The otel-exporter: every loop a true trace."""

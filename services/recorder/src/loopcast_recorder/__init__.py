@@ -1,1 +1,1 @@
-"""loopcast_recorder."""
+"""The recorder: every event on disk, once."""

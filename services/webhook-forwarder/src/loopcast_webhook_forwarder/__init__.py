@@ -1,1 +1,1 @@
-"""loopcast_webhook_forwarder."""
+"""The webhook-forwarder: delivered, or in the dead letters."""

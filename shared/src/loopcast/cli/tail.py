@@ -1,0 +1,161 @@
+"""`loopcast tail`: events as they come, over a gateway that may go and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json as jsonlib
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
+from loopcast.errors import ConfigurationError
+from loopcast.up.state import address
+
+__all__ = ["run_tail"]
+
+SUBPROTOCOL = Subprotocol("loopcast.v1.json")
+MIN_BACKOFF, MAX_BACKOFF = 0.5, 20.0
+"""Seconds between tries, with full jitter."""
+
+_DULL = {"event", "type", "ts", "loop", "run_id", "depth"}
+_COLOURS = {
+    "loop_start": "green bold",
+    "loop_resume": "green bold",
+    "loop_complete": "cyan bold",
+    "state_enter": "bold",
+    "action_output": "bright_black",
+    "retry_exhausted": "yellow bold",
+    "cycle_detected": "red bold",
+    "action_error": "red bold",
+}
+
+
+class Viewer:
+    """What is watched, how far each experiment was seen, and how it is shown."""
+
+    def __init__(self, experiments: list[str], *, start: str, json: bool, limit: int) -> None:
+        self._experiments = experiments
+        self._start = start
+        self._json = json
+        self._left = limit or -1
+        self._positions: dict[str, str] = {}
+        self._out = Console(soft_wrap=True, highlight=False)
+
+    def subscriptions(self) -> list[str]:
+        """The commands for a new connection: go on where the last one ended."""
+        commands = []
+        for number, experiment in enumerate(self._experiments, 1):
+            command: dict[str, object] = {"id": number, "action": "subscribe", "experiment_id": experiment}
+            position = self._positions.get(experiment)
+            command.update({"resume": position} if position else {"from": self._start})
+            commands.append(jsonlib.dumps(command))
+        return commands
+
+    def take(self, frame: dict[str, Any]) -> bool:
+        """Show a frame; False when enough was seen."""
+        kind = frame.get("type")
+        if kind == "event":
+            self._remember(frame["event"]["experimentid"], frame["pos"])
+            self._show(frame["event"])
+            self._left -= 1
+            return self._left != 0
+        if kind == "subscribed":
+            self._remember(frame["experiment_id"], frame.get("pos"))
+            if frame.get("recovered") is False:
+                self._note(f"{frame['experiment_id']}: events are missing here ({frame.get('reason')})")
+        elif kind == "gap":
+            self._note(f"{frame['experiment_id']}: events are missing here ({frame.get('reason')})")
+        elif kind == "error":
+            raise ConfigurationError(f"The gateway refused: {frame.get('message')}")
+        return True
+
+    def _remember(self, experiment: str, position: str | None) -> None:
+        for watched in self._experiments:
+            if position and watched in ("*", experiment):
+                self._positions[watched] = position
+
+    def _note(self, sentence: str) -> None:
+        print(sentence, file=sys.stderr)
+
+    def _show(self, event: dict[str, Any]) -> None:
+        if self._json:
+            print(jsonlib.dumps(event, ensure_ascii=False, separators=(",", ":")), flush=True)
+            return
+        data = event["data"] if isinstance(event["data"], dict) else {"data": event["data"]}
+        values = "  ".join(f"{k}={_short(v)}" for k, v in data.items() if k not in _DULL and v is not None)
+        indent = "  " * int(data.get("depth") or 0)
+        self._out.print(
+            Text.assemble(
+                (f"{(event.get('time') or '')[11:23]:<12} ", "bright_black"),
+                (f"{event['experimentid']} ", "blue"),
+                (f"{indent}{event['type']:<16} ", _COLOURS.get(event["type"], "")),
+                (values, "bright_black" if event["type"] == "action_output" else ""),
+            )
+        )
+
+
+def run_tail(experiments: list[str], *, start: str, json: bool, limit: int, url: str, data: Path) -> int:
+    """
+    Watch until Ctrl-C or until `limit` events were seen; the exit code.
+
+    Raises:
+        ConfigurationError: no gateway is named and none runs here, or the gateway refuses what was asked for.
+    """
+    if start not in ("now", "earliest"):
+        raise ConfigurationError(f"--from {start!r} must be now or earliest.")
+    target = (url or address(data, "LOOPCAST_GATEWAY_URL")).replace("http", "ws", 1).rstrip("/") + "/ws"
+    viewer = Viewer(experiments, start=start, json=json, limit=limit)
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_watch(target, viewer))
+    return 0
+
+
+async def _watch(target: str, viewer: Viewer) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    tries = 0
+    while True:
+        try:
+            async with connect(target, subprotocols=[SUBPROTOCOL], max_size=None, compression=None) as socket:
+                tries = 0
+                if await _follow(socket, viewer):
+                    return
+        except InvalidHandshake as refused:
+            raise ConfigurationError(f"{target} refused the connection: {refused}") from None
+        except OSError as error:
+            if not tries:
+                print(f"{target} does not answer ({error}); trying again …", file=sys.stderr)
+        tries += 1
+        # Full jitter, so that many clients do not come back at the same moment.
+        await asyncio.sleep(random.uniform(0, min(MAX_BACKOFF, MIN_BACKOFF * 2**tries)))  # noqa: S311
+
+
+async def _follow(socket: ClientConnection, viewer: Viewer) -> bool:
+    """Watch over one connection; True when enough was seen, False when it went and another try makes sense."""
+    try:
+        for command in viewer.subscriptions():
+            await socket.send(command)
+        async for message in socket:
+            if not viewer.take(jsonlib.loads(message)):
+                return True
+    except ConnectionClosed as closed:
+        if closed.rcvd is not None and 4500 <= closed.rcvd.code < 5000:
+            raise ConfigurationError(f"The gateway closed for good: {closed.rcvd.reason}") from None
+    return False
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)
+    text = text.strip().replace("\n", "⏎ ")
+    return text if len(text) <= 100 else text[:99] + "…"

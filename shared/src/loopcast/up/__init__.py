@@ -1,0 +1,1 @@
+"""`loopcast up`: a private RabbitMQ node and every service on one machine, in one terminal."""

@@ -1,0 +1,64 @@
+"""Where the running `loopcast up` is: a small file in its data folder, read by `loopcast env`, `send` and `tail`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopcast.errors import ConfigurationError
+
+__all__ = ["State", "address", "forget_state", "read_state", "write_state"]
+
+FILE = "up.json"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A running `loopcast up`."""
+
+    pid: int
+    environment: dict[str, str]
+    """`LOOPCAST_*` variables with its addresses."""
+
+
+def write_state(data: Path, environment: dict[str, str]) -> None:
+    """Say that this process serves `environment`; the file appears whole or not at all."""
+    temporary = data / f"{FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps({"pid": os.getpid(), "environment": environment}), encoding="utf-8")
+    temporary.chmod(0o600)
+    temporary.replace(data / FILE)
+
+
+def forget_state(data: Path) -> None:
+    """Say that nothing runs here any more."""
+    (data / FILE).unlink(missing_ok=True)
+
+
+def read_state(data: Path) -> State:
+    """
+    The `loopcast up` that keeps its data in `data`.
+
+    Raises:
+        ConfigurationError: none runs there.
+    """
+    try:
+        raw = json.loads((data / FILE).read_text(encoding="utf-8"))
+        state = State(int(raw["pid"]), dict(raw["environment"]))
+        os.kill(state.pid, 0)
+    except (OSError, ValueError, KeyError):
+        raise ConfigurationError(
+            f"No `loopcast up` runs with its data in {data}: start one, or name it with --data."
+        ) from None
+    return state
+
+
+def address(data: Path, name: str) -> str:
+    """
+    One of its addresses, without a slash at the end.
+
+    Raises:
+        ConfigurationError: as :func:`read_state`.
+    """
+    return read_state(data).environment[name].rstrip("/")
