@@ -1,0 +1,79 @@
+"""
+Write the pages that come out of the code: `docs/configuration.md` and `docs/metrics.md`.
+
+`make docs` runs it; a test fails while a page and the code differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from loopcast.metrics import INVENTORY
+from loopcast.settings import PREFIX, SERVICES, PublicSettings, ServiceSettings
+
+FOLDER = Path(__file__).parent
+INTRODUCTION = """\
+# Configuration
+
+Written from `loopcast.settings` by `make docs`; edit the descriptions there.
+
+Services read `LOOPCAST_*` variables when they start. A bad value stops the start with one line that names it; a name
+that nothing knows is warned of with the nearest one that something does. What Kubernetes injects for a Service called
+`loopcast` (`LOOPCAST_PORT=tcp://…`, `LOOPCAST_SERVICE_HOST`) is ignored. Lists are comma-separated.
+"""
+METRICS_INTRODUCTION = """\
+# Metrics
+
+Written from `loopcast.metrics` by `make docs`; edit the descriptions there.
+
+Every service serves them as Prometheus' text format at `/metrics` of its ops port. No label ever holds an experiment:
+their number has no bound. Beside these, each process has Prometheus' own `process_*` and `python_gc_*`.
+"""
+
+
+def configuration() -> str:
+    """The configuration page."""
+    common = list(ServiceSettings.model_fields)
+    parts = [INTRODUCTION, _section("Every service", ServiceSettings, common)]
+    public = [name for name in PublicSettings.model_fields if name not in common]
+    parts.append(_section("Services with a public port (producer, gateway)", PublicSettings, public))
+    for name, settings in SERVICES.items():
+        inherited = (
+            PublicSettings.model_fields if issubclass(settings, PublicSettings) else ServiceSettings.model_fields
+        )
+        own = [f for f, field in settings.model_fields.items() if f not in inherited or field != inherited[f]]
+        parts.append(_section(name, settings, own))
+    return "\n".join(parts)
+
+
+def metrics() -> str:
+    """The metrics page."""
+    rows = ((f"`{d.name}`", d.kind, ", ".join(f"`{label}`" for label in d.labels), d.help) for d in INVENTORY.values())
+    return METRICS_INTRODUCTION + "\n" + _table(("name", "kind", "labels", "meaning"), rows)
+
+
+PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+
+
+def _section(title: str, settings: type[ServiceSettings], names: Iterable[str]) -> str:
+    fields = settings.model_fields
+    rows = ((f"`{PREFIX}{n.upper()}`", f"`{_text(fields[n].default)}`", fields[n].description or "") for n in names)
+    return f"## {title}\n\n" + _table(("variable", "default", "meaning"), rows)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or " "
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    for page, write in PAGES.items():
+        (FOLDER / page).write_text(write(), encoding="utf-8")
+        print(f"docs/{page}")
