@@ -13,6 +13,7 @@ Every error that Loopcast raises, in one tree.
         * :exc:`BrokerBlocked`: the broker takes nothing for now (memory or disk alarm): try again later.
         * :exc:`WindowFull`: too many unconfirmed bytes: try again when some are confirmed.
         * :exc:`LogMissing`: the topic exchange or the log is not there: nothing was lost, nothing was accepted.
+        * :exc:`LogChanged`: a reader came back and the log is not what it was: truncated, or made anew.
         * :exc:`TopologyMismatch`: what the broker has differs from what the settings say.
 """
 
@@ -28,6 +29,7 @@ __all__ = [
     "InvalidExperiment",
     "InvalidPosition",
     "InvalidType",
+    "LogChanged",
     "LogMissing",
     "LoopcastError",
     "TopologyMismatch",
@@ -88,6 +90,14 @@ class LogMissing(BrokerError):
     """The topic exchange or a log is not there, so the event would have gone nowhere."""
 
     retry_after = 10.0
+
+
+class LogChanged(BrokerError):
+    """A reader came back to a log that had lost what it read last (`truncated`), or is another (`epoch_changed`)."""
+
+    def __init__(self, message: str, *, reason: str = "epoch_changed") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TopologyMismatch(BrokerError):

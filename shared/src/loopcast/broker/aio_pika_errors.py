@@ -1,0 +1,38 @@
+"""What aiormq raises, in our words."""
+
+from __future__ import annotations
+
+import aiormq
+from aiormq import exceptions
+
+from loopcast.errors import BrokerError, BrokerUnavailable, LogMissing, TopologyMismatch
+
+__all__ = ["end", "refusal", "unavailable"]
+
+
+def unavailable(error: BaseException) -> BrokerUnavailable:
+    """Why no connection could be made."""
+    if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
+        return BrokerUnavailable(f"The broker refused the login: {_text(error)}.")
+    return BrokerUnavailable(f"There is no connection to the broker: {_text(error)}.")
+
+
+def end(error: BaseException) -> BrokerError:
+    """Why a channel or connection ended."""
+    if isinstance(error, exceptions.ChannelNotFoundEntity):
+        return LogMissing(f"The broker does not have it: {_text(error)}.")
+    if isinstance(error, aiormq.AMQPError):
+        return BrokerUnavailable(f"The broker closed it: {_text(error)}.")
+    return BrokerUnavailable(f"The connection to the broker was lost: {_text(error)}.")
+
+
+def refusal(error: BaseException) -> BrokerError:
+    """Why an operation was refused (AMQP 0-9-1, 1.2: reply codes)."""
+    if isinstance(error, exceptions.ChannelPreconditionFailed):
+        return TopologyMismatch(f"The broker has it otherwise: {_text(error)}.")
+    return end(error)
+
+
+def _text(error: BaseException) -> str:
+    words = " ".join(str(part) for part in error.args if part) or type(error).__name__
+    return words.rstrip(".")

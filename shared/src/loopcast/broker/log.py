@@ -1,0 +1,201 @@
+"""
+Reading one stream of the log by offset, for ever: over lost connections, without a hole that nobody is told of.
+
+A stream answers a wrong offset with silence (measured on 3.10.8): truncated, it starts later; deleted and made anew, it
+gives another message; past its end, it gives nothing, ever. So a reader that comes back reads its last delivery once
+more and compares: the same id at the same offset proves that this is the log that it was reading. Anything else ends
+the iteration with :exc:`~loopcast.errors.LogChanged`, and the caller decides where to begin again. What a caller starts
+from is the caller's to prove, with :func:`loopcast.position.verify`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from types import TracebackType
+
+from loopcast.broker.acks import ACK_SECONDS, Acks
+from loopcast.broker.feed import Feed
+from loopcast.broker.interface import Client, ConsumeLink, Delivery, OnDeliveries, StreamOffset
+from loopcast.broker.resume import Resume
+from loopcast.broker.supervisor import Backoff, Supervisor
+from loopcast.errors import BrokerError, BrokerUnavailable, LogChanged
+from loopcast.position import Anchor
+
+__all__ = ["LOG_PREFETCH", "LogReader"]
+
+LOG_PREFETCH = 2000
+PROOF_SECONDS = 5.0
+"""How long the delivery that proves the log may take: it lies in the stream, so it costs the broker one disk read."""
+
+
+class LogReader:
+    """
+    One reader of one stream, on a connection that publishes nothing.
+
+    What is buffered is bounded by `prefetch`: only what was handed over is acknowledged, so a slow caller slows the
+    broker down and nobody else. One iteration at a time.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        url: str,
+        stream: str,
+        *,
+        name: str,
+        prefetch: int = LOG_PREFETCH,
+        backoff: Backoff | None = None,
+        proof_seconds: float = PROOF_SECONDS,
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._stream = stream
+        self._name = name
+        self._prefetch = prefetch
+        self._proof_seconds = proof_seconds
+        self._resume = Resume("next")
+        self._feed = Feed()
+        self._acks = Acks(prefetch)
+        self._supervisor: Supervisor[ConsumeLink] = Supervisor(
+            self._connect, name=name, on_up=lambda _: self._feed.up(), on_down=self._lost, backoff=backoff
+        )
+
+    async def __aenter__(self) -> LogReader:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands and the stream is being read."""
+        return self._supervisor.connected
+
+    @property
+    def reason(self) -> BrokerError | None:
+        """Why it is not connected: no broker, or :exc:`~loopcast.errors.LogMissing`."""
+        return self._supervisor.reason
+
+    @property
+    def losses(self) -> int:
+        """How many connections were lost."""
+        return self._supervisor.losses
+
+    async def wait_connected(self) -> None:
+        """Wait until the stream is being read, which only :meth:`batches` begins."""
+        await self._supervisor.wait_connected()
+
+    async def batches(self, start: StreamOffset) -> AsyncGenerator[Sequence[Delivery], None]:
+        """
+        What the stream has from `start` on, in batches as they come, until :meth:`close`.
+
+        Deliveries below an offset that was asked for are dropped: the broker begins with the chunk that has it. A
+        timestamp is exact to the chunk only, so the caller drops what is too old.
+
+        Raises:
+            LogChanged: after a reconnect the log had lost what was read last, or is another one.
+        """
+        if self._feed.closed:
+            return
+        self._resume, self._feed = Resume(start), Feed()
+        self._supervisor.start()
+        ticker = asyncio.create_task(self._ack_in_time())
+        try:
+            while batch := await self._feed.take():
+                self._resume.handed(batch[-1])
+                self._ack(self._acks.handed(batch[-1].tag, time.monotonic()))
+                yield batch
+        finally:
+            ticker.cancel()
+            await self._supervisor.close()
+
+    async def close(self) -> None:
+        """End the connection, and the iteration after the batch that it is at."""
+        self._feed.close()
+        await self._supervisor.close()
+
+    def _lost(self, reason: BrokerError) -> None:
+        self._feed.down()
+        if isinstance(reason, LogChanged):
+            self._feed.fail(reason)
+
+    def _ack(self, tag: int | None) -> None:
+        link = self._supervisor.link
+        if tag is not None and link is not None:
+            link.ack(tag)
+
+    async def _ack_in_time(self) -> None:
+        while True:
+            await asyncio.sleep(ACK_SECONDS / 10)
+            self._ack(self._acks.due(time.monotonic()))
+
+    async def _connect(self) -> ConsumeLink:
+        """
+        Open a link at the place to go on from, proven to be the place.
+
+        Silence is proof only where the stream is known to answer: it is asked for its beginning, and then once more.
+        """
+        link = await self._open_proven()
+        if link is None and await self._answers():
+            link = await self._open_proven()
+            if link is None:
+                raise self._changed(Anchor.EPOCH_CHANGED)
+        if link is None:
+            raise BrokerUnavailable(f"{self._stream} gives nothing, not even what was read from it before.")
+        return link
+
+    async def _open_proven(self) -> ConsumeLink | None:
+        """A link whose first delivery proved the stream, or None where nothing came."""
+        proof: asyncio.Future[Anchor] = asyncio.get_running_loop().create_future()
+        resume = self._resume
+
+        def admit(deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+            anchor, fresh = resume.came(deliveries)
+            if anchor is not None and not proof.done():
+                proof.set_result(anchor)
+            return fresh
+
+        needed = resume.begin()
+        self._acks = Acks(self._prefetch)
+        asked = time.time()
+        link = await self._open(self._feed.begin(admit), resume.offset, prefetch=self._prefetch)
+        resume.opened(asked)
+        if not needed:
+            return link
+        try:
+            anchor = await asyncio.wait_for(proof, self._proof_seconds)
+        except TimeoutError:
+            await link.close()
+            return None
+        except BaseException:
+            await link.close()
+            raise
+        if anchor is not Anchor.PROVEN:
+            await link.close()
+            raise self._changed(anchor)
+        return link
+
+    async def _answers(self) -> bool:
+        """Whether the stream has anything at all to give now."""
+        came = asyncio.Event()
+        link = await self._open(lambda _: came.set(), "first", prefetch=1)
+        try:
+            await asyncio.wait_for(came.wait(), self._proof_seconds)
+        except TimeoutError:
+            return False
+        finally:
+            await link.close()
+        return True
+
+    async def _open(self, came: OnDeliveries, offset: StreamOffset, *, prefetch: int) -> ConsumeLink:
+        return await self._client.open_consumer(
+            self._url, self._stream, came, name=self._name, prefetch=prefetch, offset=offset
+        )
+
+    def _changed(self, anchor: Anchor) -> LogChanged:
+        happened = "has lost what was read last" if anchor is Anchor.TRUNCATED else "is not the log it was"
+        return LogChanged(f"{self._stream} {happened} (offset {self._resume.last}).", reason=anchor)

@@ -1,0 +1,208 @@
+"""
+Publishing with confirms, in order, over whatever happens to the connection.
+
+One publisher is one connection and one ordered window: a queue that is stuck stops the connection that publishes to it,
+so a producer keeps one publisher per partition. A message is in the window from :meth:`Publisher.publish` until the
+broker settled it; a connection that comes back begins with the whole window. So nothing is lost while the process
+lives, the order is kept, and what can come twice is what was in flight, under the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+
+from loopcast.broker.interface import Client, Message, PublishLink, Settlement
+from loopcast.broker.supervisor import Backoff, Supervisor
+from loopcast.broker.window import Entry, Window
+from loopcast.errors import BrokerBlocked, BrokerError, BrokerUnavailable, LogMissing
+
+__all__ = ["WINDOW_BYTES", "Publisher"]
+
+WINDOW_BYTES = 32 * 1024 * 1024
+
+
+async def _nothing() -> None:
+    pass
+
+
+class Publisher:
+    """
+    Messages of successive calls to :meth:`publish` reach the broker in the order of the calls.
+
+    `prepare` runs before each connection is opened: what binds the log again, so that nothing is confirmed that did
+    not go into it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        url: str,
+        *,
+        name: str,
+        window_bytes: int = WINDOW_BYTES,
+        prepare: Callable[[], Awaitable[None]] = _nothing,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._name = name
+        self._prepare = prepare
+        self._window = Window(window_bytes)
+        self._generation = 0
+        self._closed = False
+        self._calls: set[_Call] = set()
+        self._supervisor: Supervisor[PublishLink] = Supervisor(
+            self._connect, name=name, on_up=self._resend, backoff=backoff
+        )
+
+    async def __aenter__(self) -> Publisher:
+        self._supervisor.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands."""
+        return self._supervisor.connected
+
+    @property
+    def blocked(self) -> str | None:
+        """The broker's reason while it takes nothing, else None."""
+        link = self._supervisor.link
+        return None if link is None else link.blocked
+
+    @property
+    def unconfirmed_bytes(self) -> int:
+        """How much the window holds."""
+        return self._window.size
+
+    @property
+    def losses(self) -> int:
+        """How many connections were lost."""
+        return self._supervisor.losses
+
+    async def wait_connected(self) -> None:
+        """Wait until the connection stands."""
+        await self._supervisor.wait_connected()
+
+    async def publish(self, messages: Sequence[Message], *, timeout: float) -> list[Settlement]:
+        """
+        Publish `messages` and wait until the broker settled each: the settlements, in their order.
+
+        Whoever gets an error tries again with the same ids: a message that is still in the window is not sent twice,
+        and one that landed meanwhile comes a second time, which readers drop. A caller that is cancelled or times out
+        leaves its messages in the window, where they keep their place.
+
+        Raises:
+            BrokerUnavailable: not connected, so nothing was sent; or not settled within `timeout` seconds, so the
+                messages may have landed or may land later.
+            BrokerBlocked: the same, because of an alarm.
+            WindowFull: too much is unconfirmed; nothing was sent.
+            LogMissing: a message was routed nowhere, or what it was published to is not there.
+        """
+        if not messages:
+            return []
+        link = self._ready()
+        entries, fresh = self._window.add(messages)
+        link.publish(fresh)
+        call = _Call(entries)
+        self._calls.add(call)
+        try:
+            async with asyncio.timeout(timeout):
+                await link.drain()
+                await call.done
+        except TimeoutError:
+            raise self._late(timeout) from None
+        finally:
+            self._calls.discard(call)
+            call.leave()
+        return call.settlements()
+
+    async def close(self) -> None:
+        """Close the connection. Who still waits gets :exc:`BrokerUnavailable`: drain first."""
+        self._closed = True
+        await self._supervisor.close()
+        for call in self._calls:
+            call.fail(BrokerUnavailable("This publisher was closed before the broker confirmed."))
+
+    def _ready(self) -> PublishLink:
+        link = self._supervisor.link
+        if self._closed:
+            raise BrokerUnavailable("This publisher is closed.")
+        if link is None:
+            raise _again(self._supervisor.reason)
+        if (reason := link.blocked) is not None:
+            raise BrokerBlocked(f"The broker takes nothing for now: {reason}.")
+        return link
+
+    def _late(self, timeout: float) -> BrokerError:
+        link = self._supervisor.link
+        if link is None:
+            return _again(self._supervisor.reason)
+        if (reason := link.blocked) is not None:
+            return BrokerBlocked(f"The broker takes nothing for now: {reason}.")
+        return BrokerUnavailable(
+            f"The broker did not confirm within {timeout:g} s: the events may still land, so send again the same ids."
+        )
+
+    async def _connect(self) -> PublishLink:
+        await self._prepare()
+        self._generation += 1
+        generation = self._generation
+
+        def settled(tag: int, multiple: bool, settlement: Settlement) -> None:
+            # A late word from a connection that is gone speaks of tags that mean other messages now.
+            if generation == self._generation:
+                self._window.settle(tag, multiple, settlement)
+
+        return await self._client.open_publisher(self._url, settled, name=self._name)
+
+    def _resend(self, link: PublishLink) -> None:
+        link.publish(self._window.restart())
+
+
+class _Call:
+    """One call to publish: waits for its entries."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self._entries = entries
+        self._waiting = {id(entry): entry for entry in entries}
+        self._left = len(self._waiting)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for entry in self._waiting.values():
+            entry.waiters.add(self._one_settled)
+
+    def settlements(self) -> list[Settlement]:
+        settlements = [entry.settlement for entry in self._entries]
+        if Settlement.RETURNED in settlements:
+            raise LogMissing(
+                "An event was routed nowhere: the log is not bound to the exchange. Nothing was accepted; the broker's "
+                "topology has to be made again."
+            )
+        return [settlement for settlement in settlements if settlement is not None]
+
+    def leave(self) -> None:
+        for entry in self._waiting.values():
+            entry.waiters.discard(self._one_settled)
+
+    def fail(self, error: BrokerError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def _one_settled(self) -> None:
+        self._left -= 1
+        if self._left == 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+def _again(reason: BrokerError | None) -> BrokerError:
+    """A fresh error of the same kind: raising one object for many callers would grow its traceback."""
+    if reason is None:
+        return BrokerUnavailable("There is no connection to the broker.")
+    return type(reason)(str(reason))
