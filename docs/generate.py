@@ -38,12 +38,16 @@ def configuration() -> str:
     parts = [INTRODUCTION, _section("Every service", ServiceSettings, common)]
     public = [name for name in PublicSettings.model_fields if name not in common]
     parts.append(_section("Services with a public port (producer, gateway)", PublicSettings, public))
-    for name, settings in SERVICES.items():
+    for service, settings in SERVICES.items():
         inherited = (
             PublicSettings.model_fields if issubclass(settings, PublicSettings) else ServiceSettings.model_fields
         )
-        own = [f for f, field in settings.model_fields.items() if f not in inherited or field != inherited[f]]
-        parts.append(_section(name, settings, own))
+        own = [
+            name
+            for name, field in settings.model_fields.items()
+            if name not in inherited or field.default != inherited[name].default
+        ]
+        parts.append(_section(service, settings, own))
     return "\n".join(parts)
 
 
