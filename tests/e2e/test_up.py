@@ -1,0 +1,247 @@
+"""`loopcast up` as a user starts it, with a real little-loops loop going in and independent clients taking out."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import aio_pika
+import pytest
+from little_loops.fsm.persistence import PersistentExecutor
+from little_loops.fsm.validation import load_and_validate
+from websockets.asyncio.client import connect
+
+from loopcast import LoopcastTransport
+from loopcast.errors import ConfigurationError
+from loopcast.routing import bind_experiment
+from loopcast.up.state import read_state
+
+OFFSET = 300 + os.getpid() % 300
+READY_SECONDS = 60
+COMMAND = (sys.executable, "-c", "from loopcast.cli import main; main()")
+
+LOOPS = {
+    "parent": """
+name: parent
+description: retries, a sub-loop and a handoff
+scope: ["."]
+initial: try
+max_steps: 30
+max_edge_revisits: 8
+on_handoff: pause
+states:
+  try:
+    action: |
+      n=$(cat n 2>/dev/null || echo 0); n=$((n+1)); echo $n > n; echo "attempt $n — größer ✓"; test $n -ge 3
+    action_type: shell
+    evaluate: {type: exit_code}
+    on_yes: sub
+    on_no: try
+    max_retries: 5
+    on_retry_exhausted: failed
+  sub:
+    loop: child
+    on_yes: hand
+    on_no: failed
+  hand:
+    action: |
+      if [ -f handed ]; then echo "resumed"; else touch handed; echo "CONTEXT_HANDOFF: go on"; fi
+    action_type: shell
+    evaluate: {type: exit_code}
+    on_yes: done
+    on_no: failed
+  done: {terminal: true}
+  failed: {terminal: true, failure: true}
+""",
+    "child": """
+name: child
+description: a sub-loop
+scope: ["."]
+initial: probe
+max_steps: 10
+states:
+  probe:
+    action: for i in 1 2 3 4 5 6 7 8 9 10; do echo "line $i"; done
+    action_type: shell
+    evaluate: {type: exit_code}
+    on_yes: done
+    on_no: failed
+  done: {terminal: true}
+  failed: {terminal: true, failure: true}
+""",
+}
+
+
+class Recorder:
+    """A second transport on the loop's bus: what the loop really sent."""
+
+    def __init__(self):
+        self.events = []
+
+    def send(self, event):
+        self.events.append(json.loads(json.dumps(event)))
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    """A running `loopcast up`, and the addresses that `loopcast env` would print."""
+    data = tmp_path_factory.mktemp("up")
+    output = (data / "output").open("w+")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
+    if url := os.environ.get("LOOPCAST_TEST_AMQP_URL"):
+        clean["LOOPCAST_AMQP_URL"] = url
+    process = subprocess.Popen(
+        [*COMMAND, "up", "--data", str(data), "--port-offset", str(OFFSET)],
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=clean,
+        start_new_session=True,
+    )
+    try:
+        yield process, _addresses(data, process), data
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=60)
+        output.seek(0)
+        text = output.read()
+        output.close()
+        assert 0 == code, text
+
+
+def _addresses(data, process):
+    for _ in range(READY_SECONDS * 10):
+        assert process.poll() is None, (data / "output").read_text()
+        try:
+            return read_state(data).environment
+        except ConfigurationError:
+            time.sleep(0.1)
+    pytest.fail((data / "output").read_text())
+
+
+def run_loop(folder, *transports):
+    """Run the parent loop with its handoff, and resume it, as little-loops does it itself."""
+    loops = Path(folder, ".loops")
+    loops.mkdir()
+    for name, text in LOOPS.items():
+        (loops / f"{name}.yaml").write_text(text)
+    home = Path.cwd()
+    os.chdir(folder)
+    try:
+        for start in ("run", "resume"):
+            loop, _ = load_and_validate(loops / "parent.yaml")
+            executor = PersistentExecutor(loop, loops_dir=loops)
+            for transport in transports:
+                executor.event_bus.add_transport(transport)
+            getattr(executor, start)()
+    finally:
+        os.chdir(home)
+
+
+async def collect(gateway, experiment, count):
+    """The events of an experiment from the earliest on, as frames of bytes, with an independent WebSocket library."""
+    frames = []
+    async with connect(gateway.replace("http", "ws") + "/ws", subprotocols=["loopcast.v1.json"]) as socket:
+        await socket.send(json.dumps({"id": 1, "action": "subscribe", "experiment_id": experiment, "from": "earliest"}))
+        async with asyncio.timeout(20):
+            while len(frames) < count:
+                message = await socket.recv(decode=False)
+                if json.loads(message)["type"] == "event":
+                    frames.append(message)
+        # A moment longer: whatever came twice would come now.
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                while json.loads(await socket.recv(decode=False))["type"] != "event":
+                    pass
+    return frames
+
+
+def test_every_event_of_a_real_loop_arrives_once_in_order_untouched(up, tmp_path):
+    """What the loop sent is what a viewer gets: all of it, once, in order, `data` byte for byte."""
+    _, addresses, _ = up
+    recorder = Recorder()
+    transport = LoopcastTransport(addresses["LOOPCAST_URL"], "e2e/first loop")
+    run_loop(tmp_path, recorder, transport)
+    transport.close()
+
+    frames = asyncio.run(collect(addresses["LOOPCAST_GATEWAY_URL"], "e2e/first loop", len(recorder.events)))
+
+    envelopes = [json.loads(frame)["event"] for frame in frames]
+    assert recorder.events == [envelope["data"] for envelope in envelopes]
+    for frame, event in zip(frames, recorder.events, strict=True):
+        assert b'"data":' + json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"}" in frame
+    assert 1 == len({envelope["runid"] for envelope in envelopes})
+    assert [1, 2] == sorted({envelope["attempt"] for envelope in envelopes})
+    numbers = [int(envelope["sequence"]) for envelope in envelopes]
+    assert list(range(numbers[0], numbers[0] + len(numbers))) == numbers
+    assert len(envelopes) == len({envelope["id"] for envelope in envelopes})
+
+
+def test_a_queue_of_ones_own_gets_one_experiment_and_nothing_else(up):
+    """A queue that aio-pika binds with `loopcast key` gets that experiment and no other, near names included."""
+    _, addresses, data = up
+    mine, others = "exp.*", ["exp", "exp.a", "exp.*.b", "*", "#"]
+
+    async def bind_and_send():
+        connection = await aio_pika.connect(addresses["LOOPCAST_AMQP_URL"])
+        async with connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue(exclusive=True)
+            await queue.bind("loopcast.events", bind_experiment(mine))
+            for experiment in [*others, mine, *others, mine]:
+                await asyncio.to_thread(send, experiment)
+            return [await message(queue) for _ in range(2)], await queue.get(fail=False)
+
+    async def message(queue):
+        for _ in range(100):
+            if found := await queue.get(no_ack=True, fail=False):
+                return found
+            await asyncio.sleep(0.05)
+        pytest.fail("the event never came")
+
+    def send(experiment):
+        command = [*COMMAND, "send", "--data", str(data), experiment, "note", "n=1"]
+        subprocess.run(command, check=True, capture_output=True)
+
+    got, rest = asyncio.run(bind_and_send())
+
+    assert [mine, mine] == [m.headers["experiment"] for m in got]
+    assert [{"event": "note", "n": 1}] * 2 == [json.loads(m.body)["data"] for m in got]
+    assert rest is None
+
+
+def test_the_command_line_finds_it(up):
+    """`loopcast env`, `tail` and `send` need no address while `up` runs with the same data folder."""
+    _, addresses, data = up
+
+    def run(*arguments):
+        return subprocess.run([*COMMAND, *arguments, "--data", str(data)], capture_output=True, text=True, timeout=30)
+
+    sent = run("send", "cli", "note", "text=hello")
+    seen = run("tail", "cli", "--from", "earliest", "--json", "-n", "1")
+    env = run("env")
+
+    assert (0, "1 accepted\n") == (sent.returncode, sent.stdout)
+    assert {"event": "note", "text": "hello"} == json.loads(seen.stdout)["data"]
+    assert f"export LOOPCAST_AMQP_URL={addresses['LOOPCAST_AMQP_URL']}" in env.stdout
+
+
+def test_a_second_one_on_the_same_ports_says_so(up, tmp_path):
+    """A taken port ends the start with one line that says what to do."""
+    second = subprocess.run(
+        [*COMMAND, "up", "--data", str(tmp_path), "--port-offset", str(OFFSET)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert 2 == second.returncode
+    assert "is taken" in second.stderr
+    assert "--port-offset" in second.stderr
+    assert 1 == len(second.stderr.splitlines())
