@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, Chann
 from pamqp.common import FieldTable
 
 from loopcast.broker.aio_pika_errors import refusal
-from loopcast.broker.inequivalent import Inequivalent, retention_policy
+from loopcast.broker.inequivalent import RETENTION, Inequivalent, retention_advice
 from loopcast.errors import BrokerError, BrokerUnavailable, LogMissing, TopologyMismatch
 from loopcast.topology import Argument, Binding, Exchange, Queue, Topology
 
@@ -115,7 +115,8 @@ class AioPikaAdmin:
                 if found.current is not None:
                     arguments[found.argument] = found.current
         if adopted:
-            _log.warning("log_has_other_retention", log=queue.name, **retention_policy(queue, adopted))
+            has = {RETENTION[name]: value for name, value in adopted.items()}
+            _log.warning("log_has_other_retention", log=queue.name, has=has, fix=retention_advice(queue, adopted))
 
     async def _bind(self, binding: Binding) -> None:
         arguments: FieldTable = dict(binding.arguments)
