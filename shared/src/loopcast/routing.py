@@ -49,6 +49,7 @@ ANYWHERE = "*"
 """What a viewer subscribes to for every experiment that it may see."""
 
 _TYPE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
+_COERCED_TYPE = re.compile(r"[A-Za-z0-9_%-]+(\.[A-Za-z0-9_%-]+)*\Z")
 _OUTSIDE_WORD = re.compile(rb"[^A-Za-z0-9_-]")
 _OUTSIDE_TYPE = re.compile(rb"[^A-Za-z0-9_.-]")
 
@@ -74,14 +75,16 @@ def check_experiment(experiment: str, *, what: str = "experiment id") -> str:
     return experiment
 
 
-def check_type(type_: str) -> str:
+def check_type(type_: str, *, coerced: bool = False) -> str:
     """
     Return `type_` if it is an event type: words of `[A-Za-z0-9_-]` joined by dots, at most 120 bytes.
+
+    With `coerced`, what :func:`coerce_type` makes of others is one too: its words may have `%`.
 
     Raises:
         InvalidType: it is not.
     """
-    if _TYPE.match(type_) is None:
+    if (_COERCED_TYPE if coerced else _TYPE).match(type_) is None:
         raise InvalidType(
             f"The event type {type_[:60]!r} must be words of letters, digits, _ and - joined by dots: loop_start."
         )
@@ -94,13 +97,15 @@ def coerce_type(type_: str) -> str:
     """
     Make a type of anything, for sources where nobody hears a refusal.
 
-    Bytes outside the grammar become `%XX`, empty words `%`, and what is too long is cut at an escape. A legal type
-    stays as it is.
+    Bytes outside the grammar become `%XX`, empty words `%`, and what is too long is cut at an escape or a word. A
+    legal type stays as it is.
     """
-    if _TYPE.match(type_) and len(type_) <= MAX_TYPE_BYTES:
+    if len(type_) <= MAX_TYPE_BYTES and _TYPE.match(type_):
         return type_
-    escaped = _escape(_OUTSIDE_TYPE, type_.encode("utf-8", "surrogatepass"))
-    return ".".join(word or "%" for word in _cut(escaped, MAX_TYPE_BYTES - 1).split("."))[:MAX_TYPE_BYTES]
+    # No byte becomes shorter, so what lies behind the limit before the escape lies behind it after.
+    raw = type_[: MAX_TYPE_BYTES + 1].encode("utf-8", "surrogatepass")
+    words = _escape(_OUTSIDE_TYPE, raw).split(".")
+    return _cut(".".join(word or "%" for word in words), MAX_TYPE_BYTES).rstrip(".")
 
 
 @lru_cache(maxsize=4096)
@@ -154,9 +159,9 @@ def matches(binding: str, key: str) -> bool:
     """
     Whether a topic exchange routes `key` by `binding`: `*` is one word, `#` any number (AMQP 0-9-1, 3.1.3.3).
 
-    Words may be empty, as RabbitMQ has it.
+    Words may be empty, as RabbitMQ has it; an empty key has no word at all, as RabbitMQ has it too.
     """
-    pattern, words = binding.split("."), key.split(".")
+    pattern, words = _words(binding), _words(key)
     reachable = {0}
     for word in pattern:
         if word == "#":
@@ -171,6 +176,10 @@ def partition_of(experiment: str, partitions: int) -> int:
     if partitions == 1:
         return 0
     return zlib.crc32(experiment.encode()) % partitions
+
+
+def _words(key: str) -> list[str]:
+    return key.split(".") if key else []
 
 
 def _escape(outside: re.Pattern[bytes], raw: bytes) -> str:
