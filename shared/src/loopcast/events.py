@@ -10,6 +10,7 @@ the first `,"data":` is the member itself.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import quote
@@ -42,6 +43,10 @@ DEFAULT_TYPE = "message"
 
 _HEAD = b'{"specversion":"1.0",'
 _DATA = b',"data":'
+_MAX_ATTEMPT = 2**31 - 1
+_MAX_SEQUENCE = 2**63 - 1
+_SEQUENCE = re.compile(r"[0-9]{1,20}\Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z\Z")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NAMES = {
     "experiment": "experimentid",
@@ -87,7 +92,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
             return _HEAD + _encoder.encode(self)[1:]
         plain = msgspec.structs.replace(self, extra=msgspec.UNSET)
         head, _, _ = (body := _encoder.encode(plain)).partition(_DATA)
-        return b"".join((_HEAD, head[1:], b",", bytes(self.extra), body[len(head) :]))
+        comma = b"," if bytes(self.extra) else b""
+        return b"".join((_HEAD, head[1:], comma, bytes(self.extra), body[len(head) :]))
 
     @property
     def number(self) -> int | None:
@@ -107,36 +113,65 @@ _ATTRIBUTES = {f.encode_name for f in msgspec.structs.fields(Event)} - {"extra"}
 
 def parse(body: bytes) -> Event:
     """
-    Read a CloudEvent in structured mode. Attributes that this version does not know are kept.
+    Read a CloudEvent in structured mode.
+
+    Attributes that this version does not know are kept, times come out in UTC, and line breaks between the tokens of
+    `data` are left out.
 
     Raises:
-        InvalidEvent: it is not JSON, not a CloudEvent 1.0, an attribute is missing or of the wrong type, or the
-            experiment or type breaks its grammar.
+        InvalidEvent: it is not JSON in UTF-8, not a CloudEvent 1.0, an attribute is missing, of the wrong type or out
+            of its range, or the experiment or type breaks its grammar.
     """
     try:
+        if not body.isascii():
+            # A msgspec.Raw is skipped over, and its strings may hold any bytes.
+            body.decode()
         members = _members.decode(body)
-        known = {name: raw for name, raw in members.items() if name in _ATTRIBUTES}
-        event = msgspec.convert({n: r if n == "data" else msgspec.json.decode(r) for n, r in known.items()}, Event)
+        known = {n: r if n == "data" else msgspec.json.decode(r) for n, r in members.items() if n in _ATTRIBUTES}
+        version = msgspec.json.decode(members.get("specversion", b"null"))
+        # An attribute that is null is one that is not there (CloudEvents JSON format 1.0.2, 2.2).
+        event = msgspec.convert({n: v for n, v in known.items() if v is not None}, Event)
+        data = one_line(event.data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(f"This is no CloudEvent: {error}.") from None
-    if members.get("specversion") != msgspec.Raw(b'"1.0"'):
+    if version != "1.0":
         raise InvalidEvent('This is no CloudEvent 1.0: "specversion" must be "1.0".')
     _check(event)
-    extra = _extra(members)
-    data = one_line(event.data)
-    if extra is None and data is event.data:
-        return event
-    return msgspec.structs.replace(event, data=data, extra=msgspec.UNSET if extra is None else extra)
+    return msgspec.structs.replace(
+        event,
+        data=data,
+        extra=_extra(members) or msgspec.UNSET,
+        time=None if event.time is None else _utc(event.time),
+        recorded_time=None if event.recorded is None else format_time(event.recorded),
+    )
 
 
 def _check(event: Event) -> None:
     check_experiment(event.experiment)
-    check_type(event.type)
+    check_type(event.type, coerced=True)
     check_experiment(event.run, what="run id")
-    if event.sequence is not None and not (event.sequence.isascii() and event.sequence.isdigit()):
-        raise InvalidEvent(f'"sequence" must be digits, not {event.sequence[:40]!r}.')
-    if event.recorded_time is not None:
-        to_microseconds(event.recorded_time)
+    # An id travels as `message_id`, a short string (AMQP 0-9-1, 4.2.5.3): the rule of experiment ids fits it too.
+    check_experiment(event.id, what="event id")
+    if not event.source:
+        raise InvalidEvent('"source" is empty.')
+    if not 0 <= event.attempt <= _MAX_ATTEMPT:
+        raise InvalidEvent(f'"attempt" must be 0 to {_MAX_ATTEMPT} (CloudEvents 1.0, "Integer").')
+    if event.emitter is not None:
+        check_experiment(event.emitter, what="emitter")
+    # In its header the number is a signed 64-bit integer.
+    if event.sequence is not None and not (_SEQUENCE.match(event.sequence) and int(event.sequence) <= _MAX_SEQUENCE):
+        raise InvalidEvent(f'"sequence" must be at most 20 digits and {_MAX_SEQUENCE}, not {event.sequence[:40]!r}.')
+
+
+def _utc(time: str) -> str:
+    """`time` as it is where it is RFC 3339 in UTC, else the same moment written so."""
+    if _TIME.match(time):
+        to_microseconds(time)
+        return time
+    normal = normalize_time(time)
+    if normal is None:
+        raise InvalidEvent(f'"time" is no time as RFC 3339 writes it: {time[:40]!r}.')
+    return normal
 
 
 def _extra(members: Mapping[str, msgspec.Raw]) -> msgspec.Raw | None:
@@ -144,9 +179,9 @@ def _extra(members: Mapping[str, msgspec.Raw]) -> msgspec.Raw | None:
     for name in strangers:
         if bytes(members[name])[:1] in (b"{", b"["):
             raise InvalidEvent(f"The attribute {name[:40]!r} is an object or array; CloudEvents attributes never are.")
-    return (
-        msgspec.Raw(b",".join(_encoder.encode(n) + b":" + bytes(members[n]) for n in strangers)) if strangers else None
-    )
+    if not strangers:
+        return None
+    return msgspec.Raw(b",".join(_encoder.encode(n) + b":" + bytes(members[n]) for n in strangers))
 
 
 def one_line(data: msgspec.Raw) -> msgspec.Raw:
@@ -202,13 +237,15 @@ def normalize_time(ts: object) -> str | None:
     """
     An event's own `ts` as RFC 3339 in UTC with `Z`, or None where it is no time.
 
-    ISO 8601 text is read (without a zone it is UTC, as little-loops means it) and so are Unix seconds.
+    ISO 8601 text is read (without a zone it is UTC, as little-loops means it), and so are Unix seconds and datetimes.
     """
     try:
         if isinstance(ts, str):
             moment = dt.datetime.fromisoformat(ts)
         elif isinstance(ts, int | float) and not isinstance(ts, bool):
             moment = dt.datetime.fromtimestamp(ts, dt.UTC)
+        elif isinstance(ts, dt.datetime):
+            moment = ts
         else:
             return None
         moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
@@ -227,12 +264,14 @@ def to_microseconds(time: str) -> int:
     RFC 3339 text as microseconds since 1970.
 
     Raises:
-        InvalidEvent: it is no time.
+        InvalidEvent: it is no time, or says nothing of its zone.
     """
     try:
-        return (dt.datetime.fromisoformat(time) - _EPOCH) // dt.timedelta(microseconds=1)
-    except (ValueError, TypeError):
-        raise InvalidEvent(f"{time!r} is no time in UTC as RFC 3339 writes it.") from None
+        # There and back: a time in another zone can lie outside the years that a datetime has in UTC.
+        moment = _EPOCH + (dt.datetime.fromisoformat(time) - _EPOCH)
+    except (ValueError, TypeError, OverflowError):
+        raise InvalidEvent(f"{time[:40]!r} is no time in UTC as RFC 3339 writes it.") from None
+    return (moment - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def _format(moment: dt.datetime) -> str:
