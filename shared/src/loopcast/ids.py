@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 
-__all__ = ["new_emitter", "uuid7"]
+__all__ = ["new_emitter", "new_suffix", "uuid7"]
 
 _COUNTER_BITS = 12
 _lock = threading.Lock()
@@ -34,3 +34,17 @@ def uuid7() -> str:
 def new_emitter() -> str:
     """Who numbers events: 16 hexadecimal digits, new for each process that does, so that no number comes twice."""
     return secrets.token_hex(8)
+
+
+def new_suffix() -> str:
+    """What sets a run's id apart from others of its loop and second: 6 hexadecimal digits."""
+    return secrets.token_hex(3)
+
+
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - a fork while another thread held it would leave the child's locked for ever
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
