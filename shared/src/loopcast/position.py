@@ -69,10 +69,9 @@ class Position:
         if len(token) != TOKEN_LENGTH or not token.isascii():
             raise InvalidPosition(f"A position has {TOKEN_LENGTH} characters, as a gateway gave it: {token[:40]!r}.")
         try:
-            raw = base64.b32hexdecode(token.encode("ascii") + b"======")
-        except ValueError:
+            version, partition, offset, anchor = _LAYOUT.unpack(base64.b32hexdecode(token.encode("ascii") + b"======"))
+        except (ValueError, struct.error):
             raise InvalidPosition(f"A position has digits and the letters A to V only: {token!r}.") from None
-        version, partition, offset, anchor = _LAYOUT.unpack(raw)
         position = cls(partition, offset, anchor)
         if version != VERSION or str(position) != token:
             raise InvalidPosition(f"The position {token!r} is of a version that this program does not know.")

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from loopcast.errors import ConfigurationError
+
 __all__ = [
     "APP_ID",
     "CLOUDEVENT",
@@ -46,6 +48,9 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 
 MAX_PARTITIONS = 255
 """A position token has one byte for the partition."""
+
+MAX_NAME_BYTES = 255
+"""A name is a short string (AMQP 0-9-1, 4.2.5.3)."""
 
 Argument = str | int | bool
 _AGE = re.compile(r"([1-9][0-9]*)([YMDhms])\Z")
@@ -106,13 +111,27 @@ def parse_age(age: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """The exchanges and the log of one installation. Webhook, state, lease and checkpoint objects are not here."""
+    """
+    The exchanges and the log of one installation. Webhook, state, lease and checkpoint objects are not here.
+
+    Raises:
+        ConfigurationError: the number of partitions is out of range, or the log's name would be no name or another
+            object's.
+    """
 
     partitions: int = 1
     log: str = LOG
     log_bindings: tuple[str, ...] = ("#",)
     max_age: str = "7D"
     max_bytes: int = 5_000_000_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.partitions <= MAX_PARTITIONS:
+            raise ConfigurationError(
+                f"The number of partitions must be 1 to {MAX_PARTITIONS}, not {self.partitions} (LOOPCAST_PARTITIONS)."
+            )
+        if not self.log or len(self.marker.name.encode()) > MAX_NAME_BYTES or self.log == EVENTS:
+            raise ConfigurationError(f"{self.log[:60]!r} cannot be the log's name: choose one such as {LOG}.")
 
     @property
     def streams(self) -> tuple[str, ...]:
