@@ -15,6 +15,7 @@ Every error that Loopcast raises, in one tree.
         * :exc:`LogMissing`: the topic exchange or the log is not there: nothing was lost, nothing was accepted.
         * :exc:`LogChanged`: a reader came back and the log is not what it was: truncated, or made anew.
         * :exc:`TopologyMismatch`: what the broker has differs from what the settings say.
+    * :exc:`NodeError`: a private RabbitMQ node cannot be had, started or asked; the sentence says what to do.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ __all__ = [
     "LogChanged",
     "LogMissing",
     "LoopcastError",
+    "NodeError",
     "TopologyMismatch",
     "WindowFull",
 ]
@@ -102,3 +104,7 @@ class LogChanged(BrokerError):
 
 class TopologyMismatch(BrokerError):
     """The broker's objects differ from what the settings say, in a way that would lose or misplace events."""
+
+
+class NodeError(LoopcastError):
+    """A private RabbitMQ node cannot be had, started or asked."""
