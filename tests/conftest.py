@@ -1,0 +1,194 @@
+"""
+One RabbitMQ for all tests, and a virtual host of its own for each that asks.
+
+`LOOPCAST_TEST_AMQP_URL` names a running one (and `LOOPCAST_TEST_CTL` the command that reaches its rabbitmqctl, for
+the tests that need it); `LOOPCAST_TEST_CONTAINERS=1` asks for a container; else it is a private node.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from base64 import b64encode
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from loopcast.node import Node
+from loopcast.node.handshake import greeting
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / ".loopcast" / "rabbitmq"
+
+
+class Named:
+    """A broker that somebody runs: it can be used and asked, not started or killed."""
+
+    def __init__(self, url, command=""):
+        parts = urlsplit(url)
+        self.amqp_url = url
+        self.host = parts.hostname or "127.0.0.1"
+        self.port = parts.port or 5672
+        self.user = parts.username or "guest"
+        self.password = parts.password or "guest"
+        self.command = shlex.split(command)
+
+    def ctl(self, *args):
+        if not self.command:
+            pytest.skip("needs rabbitmqctl: set LOOPCAST_TEST_CTL to the command that reaches it")
+        return subprocess.run([*self.command, *args], check=True, capture_output=True, text=True).stdout
+
+    def add_vhost(self, name):
+        if self.command:
+            self.ctl("add_vhost", name)
+            self.ctl("set_permissions", "-p", name, self.user, ".*", ".*", ".*")
+        else:
+            self._manage("PUT", f"vhosts/{quote(name)}")
+        return f"{self.amqp_url.rstrip('/')}/{quote(name)}"
+
+    def delete_vhost(self, name):
+        if self.command:
+            self.ctl("delete_vhost", name)
+        else:
+            self._manage("DELETE", f"vhosts/{quote(name)}")
+
+    def start(self):
+        pytest.skip("needs a broker of the tests' own: unset LOOPCAST_TEST_AMQP_URL")
+
+    kill = stop = restart = start
+
+    def _manage(self, method, path):
+        """Through the management plugin, which lets the one who makes a virtual host use it."""
+        request = urllib.request.Request(f"http://{self.host}:15672/api/{path}", method=method)
+        request.add_header("Authorization", f"Basic {b64encode(f'{self.user}:{self.password}'.encode()).decode()}")
+        request.add_header("Content-Type", "application/json")
+        try:
+            urllib.request.urlopen(request, data=json.dumps({}).encode(), timeout=10).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
+        except OSError as error:
+            pytest.skip(f"needs rabbitmqctl (LOOPCAST_TEST_CTL) or the management plugin on port 15672: {error}")
+
+
+class Contained(Named):
+    """A broker in a container that testcontainers runs."""
+
+    def __init__(self, container):
+        host, port = container.get_container_host_ip(), container.get_exposed_port(5672)
+        super().__init__(f"amqp://guest:guest@{host}:{port}/")
+        self._container = container.get_wrapped_container()
+
+    def ctl(self, *args):
+        # Debian's image has the server's own scripts off the PATH, the official one has them on it.
+        script = 'PATH="/opt/rabbitmq/sbin:/usr/lib/rabbitmq/bin:$PATH" exec rabbitmqctl --quiet "$@"'
+        done = self._container.exec_run(["sh", "-c", script, "ctl", *args], demux=True)
+        assert 0 == done.exit_code, done.output
+        return (done.output[0] or b"").decode()
+
+    def add_vhost(self, name):
+        self.ctl("add_vhost", name)
+        self.ctl("set_permissions", "-p", name, self.user, ".*", ".*", ".*")
+        return self.amqp_url + name
+
+    def delete_vhost(self, name):
+        self.ctl("delete_vhost", name)
+
+    def kill(self):
+        self._container.kill()
+
+    def stop(self):
+        self._container.stop()
+
+    def start(self):
+        self._container.start()
+        _await_greeting(self.port)
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+
+@pytest.fixture(scope="session")
+def node_cache():
+    """Where a fetched RabbitMQ is kept, shared with `loopcast up`."""
+    return CACHE
+
+
+@pytest.fixture(scope="session")
+def broker(request, tmp_path_factory):
+    """The session's RabbitMQ: `amqp_url`, `ctl(...)`, `add_vhost(name)`, `kill()`, `start()`, `stop()`, `restart()`."""
+    if url := os.environ.get("LOOPCAST_TEST_AMQP_URL"):
+        yield Named(url, os.environ.get("LOOPCAST_TEST_CTL", ""))
+    elif os.environ.get("LOOPCAST_TEST_CONTAINERS") == "1":
+        with _container() as contained:
+            yield contained
+    else:
+        with Node(tmp_path_factory.mktemp("broker"), cache=CACHE, log=_teller(request.config)) as node:
+            yield node
+
+
+@pytest.fixture(scope="session")
+def amqp_url(broker):
+    """The URL of the session's RabbitMQ, default virtual host."""
+    return broker.amqp_url
+
+
+@pytest.fixture
+def vhost_url(broker):
+    """The URL of a virtual host that only this test uses."""
+    with _vhost(broker) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_vhost_url(broker):
+    """The URL of a virtual host that only this module uses."""
+    with _vhost(broker) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _vhost(broker):
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    yield broker.add_vhost(name)
+    # A test that killed the broker and failed before it came back has nothing to delete.
+    if getattr(broker, "running", True):
+        broker.delete_vhost(name)
+
+
+@contextlib.contextmanager
+def _container():
+    core = pytest.importorskip("testcontainers.core.container")
+    image = os.environ.get("LOOPCAST_TEST_IMAGE", "rabbitmq:4-management")
+    container = core.DockerContainer(image).with_exposed_ports(5672)
+    # A port of its own that stays over a restart; the engine would choose another.
+    container.with_bind_ports(5672, 25672 + os.getpid() % 5000)
+    with container:
+        contained = Contained(container)
+        _await_greeting(contained.port)
+        yield contained
+
+
+def _await_greeting(port):
+    deadline = time.monotonic() + 60
+    while greeting(int(port)) is None:
+        assert time.monotonic() < deadline, "the container's RabbitMQ does not answer"
+        time.sleep(0.1)
+
+
+def _teller(config):
+    """What takes long at the first run is said at once, not kept with the captured output."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+
+    def tell(sentence):
+        with capture.global_and_fixture_disabled():
+            print(f"\n{sentence}", flush=True)
+
+    return tell
