@@ -108,27 +108,47 @@ class Publisher:
         """
         if not messages:
             return []
+        settlements = self.send(messages)
+        try:
+            _, late = await asyncio.wait((settlements,), timeout=timeout)
+        finally:
+            # Nobody else has this future: what it stands for stays in the window, the waiting is over.
+            settlements.cancel()
+        if late:
+            raise self.why_late(timeout)
+        found = settlements.result()
+        if Settlement.RETURNED in found:
+            raise LogMissing(
+                "An event was routed nowhere: the log is not bound to the exchange. Nothing was accepted; the broker's "
+                "topology has to be made again."
+            )
+        return found
+
+    def send(self, messages: Sequence[Message]) -> asyncio.Future[list[Settlement]]:
+        """
+        Publish `messages` at once, without waiting: what the broker says of each comes later, in their order.
+
+        For callers that do more in one step than publish, such as numbering. Whether it comes in time is theirs to
+        watch (:meth:`why_late`); a returned message is one of the settlements here.
+
+        Raises:
+            BrokerUnavailable: not connected; nothing was sent.
+            BrokerBlocked: the broker takes nothing; nothing was sent.
+            WindowFull: too much is unconfirmed; nothing was sent.
+        """
         link = self._ready()
         entries, fresh = self._window.add(messages)
         link.publish(fresh)
         call = _Call(entries)
         self._calls.add(call)
-        try:
-            async with asyncio.timeout(timeout):
-                await link.drain()
-                await call.done
-        except TimeoutError:
-            raise self._late(timeout) from None
-        finally:
-            self._calls.discard(call)
-            call.leave()
-        return call.settlements()
+        call.settlements.add_done_callback(lambda _: self._left(call))
+        return call.settlements
 
     async def close(self) -> None:
         """Close the connection. Who still waits gets :exc:`BrokerUnavailable`: drain first."""
         self._closed = True
         await self._supervisor.close()
-        for call in self._calls:
+        for call in list(self._calls):
             call.fail(BrokerUnavailable("This publisher was closed before the broker confirmed."))
 
     def _ready(self) -> PublishLink:
@@ -141,14 +161,19 @@ class Publisher:
             raise BrokerBlocked(f"The broker takes nothing for now: {reason}.")
         return link
 
-    def _late(self, timeout: float) -> BrokerError:
+    def _left(self, call: _Call) -> None:
+        self._calls.discard(call)
+        call.leave()
+
+    def why_late(self, seconds: float) -> BrokerError:
+        """What to tell who has waited `seconds` for a confirm in vain."""
         link = self._supervisor.link
         if link is None:
             return _again(self._supervisor.reason)
         if (reason := link.blocked) is not None:
             return BrokerBlocked(f"The broker takes nothing for now: {reason}.")
         return BrokerUnavailable(
-            f"The broker did not confirm within {timeout:g} s: the events may still land, so send again the same ids."
+            f"The broker did not confirm within {seconds:g} s: the events may still land, so send again the same ids."
         )
 
     async def _connect(self) -> PublishLink:
@@ -170,35 +195,29 @@ class Publisher:
 class _Call:
     """One call to publish: waits for its entries."""
 
+    __slots__ = ("_entries", "_left", "settlements")
+
     def __init__(self, entries: list[Entry]) -> None:
         self._entries = entries
-        self._waiting = {id(entry): entry for entry in entries}
-        self._left = len(self._waiting)
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for entry in self._waiting.values():
+        self.settlements: asyncio.Future[list[Settlement]] = asyncio.get_running_loop().create_future()
+        waiting = {id(entry): entry for entry in entries}
+        self._left = len(waiting)
+        for entry in waiting.values():
             entry.waiters.add(self._one_settled)
 
-    def settlements(self) -> list[Settlement]:
-        settlements = [entry.settlement for entry in self._entries]
-        if Settlement.RETURNED in settlements:
-            raise LogMissing(
-                "An event was routed nowhere: the log is not bound to the exchange. Nothing was accepted; the broker's "
-                "topology has to be made again."
-            )
-        return [settlement for settlement in settlements if settlement is not None]
-
     def leave(self) -> None:
-        for entry in self._waiting.values():
-            entry.waiters.discard(self._one_settled)
+        if self._left:
+            for entry in self._entries:
+                entry.waiters.discard(self._one_settled)
 
     def fail(self, error: BrokerError) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+        if not self.settlements.done():
+            self.settlements.set_exception(error)
 
     def _one_settled(self) -> None:
         self._left -= 1
-        if self._left == 0 and not self.done.done():
-            self.done.set_result(None)
+        if self._left == 0 and not self.settlements.done():
+            self.settlements.set_result([entry.settlement for entry in self._entries if entry.settlement is not None])
 
 
 def _again(reason: BrokerError | None) -> BrokerError:
