@@ -1,0 +1,241 @@
+"""
+The two addresses that events are posted to, as a plain ASGI application; everything else goes to FastAPI.
+
+Plain, because routing, validation and middleware of a framework would cost more than taking an event does; and because
+ASGI hands frameworks the decoded path, in which the `%2F` of an experiment id is a slash like any other
+(https://asgi.readthedocs.io/en/latest/specs/www.html, `raw_path`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import structlog
+
+from loopcast.errors import BrokerError, InvalidEvent, InvalidExperiment
+from loopcast_producer.admission import Admission
+from loopcast_producer.bodies import Lines, OverlongLine, Shape, is_gzip, shape_of, single_or_array
+from loopcast_producer.envelopes import NotJson, Origin, cloudevent, loop_event, too_large
+from loopcast_producer.incoming import ClientGone, Incoming
+from loopcast_producer.ingest import Ingest, Item
+from loopcast_producer.instruments import Instruments
+from loopcast_producer.problems import (
+    PROBLEM_JSON,
+    Refusal,
+    broker_problem,
+    internal_error,
+    invalid_event,
+    method_not_allowed,
+    not_json,
+)
+from loopcast_producer.receipt import Receipt
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["Api"]
+
+log = structlog.get_logger(__name__)
+
+SLICE_ITEMS = 1000
+SLICE_BYTES = 1024 * 1024
+"""What of a large body is published at a time, so that other requests get their turn."""
+
+_PREFIX, _SUFFIX, _ANY = b"/v1/experiments/", b"/events", b"/v1/events"
+_WANTED = {
+    b"content-type": "type",
+    b"content-encoding": "encoding",
+    b"content-length": "length",
+    b"loopcast-run": "run",
+    b"loopcast-source": "source",
+    b"traceparent": "traceparent",
+    b"idempotency-key": "key",
+}
+
+
+class Api:
+    """The public port: `ingest` takes the events, `rest` answers every other address."""
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        rest: ASGIApp,
+        instruments: Instruments,
+        *,
+        max_event_bytes: int,
+        max_body_bytes: int,
+    ) -> None:
+        self._ingest = ingest
+        self._rest = rest
+        self._instruments = instruments
+        self._max_event_bytes = max_event_bytes
+        self._max_body_bytes = max_body_bytes
+        self._admission = Admission(4 * max_body_bytes)
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path: bytes = scope.get("raw_path") or b""
+        if scope["type"] != "http" or not _is_ours(path):
+            await self._rest(scope, receive, send)
+            return
+        self._open += 1
+        self._none_open.clear()
+        try:
+            await self._answer(scope, receive, send, path)
+        except ClientGone:
+            self._instruments.answered(499)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._none_open.set()
+
+    async def drained(self) -> None:
+        """Wait until no request is being worked on."""
+        await self._none_open.wait()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
+        receipt = Receipt.empty()
+        try:
+            await self._take(scope, receive, path, receipt)
+        except Refusal as refusal:
+            await self._refuse(send, refusal, receipt)
+        except BrokerError as error:
+            await self._refuse(send, broker_problem(error), receipt)
+        except ClientGone:
+            raise
+        except Exception:
+            log.exception("request_failed", path=path[:200])
+            await self._refuse(send, internal_error(), receipt)
+        else:
+            await self._send(send, 202, b"application/json", receipt.encode())
+
+    async def _take(self, scope: Scope, receive: Receive, path: bytes, receipt: Receipt) -> None:
+        """Read the body, and publish what is in it."""
+        if scope["method"] != "POST":
+            raise method_not_allowed(scope["method"])
+        values = {_WANTED[n]: v.decode("utf-8", "surrogateescape") for n, v in scope["headers"] if n in _WANTED}
+        shape, gzip, origin = (
+            shape_of(values.get("type", "")),
+            is_gzip(values.get("encoding", "")),
+            _origin(path, values),
+        )
+        length = values.get("length", "")
+        incoming = Incoming(receive, self._admission, gzip=gzip, length=int(length) if length.isdigit() else None)
+        async with incoming:
+            if shape is Shape.NDJSON:
+                await self._take_lines(incoming, origin, receipt)
+            else:
+                await self._take_body(await incoming.whole(self._max_body_bytes), shape, origin, receipt)
+
+    async def _take_body(self, body: bytes, shape: Shape, origin: Origin, receipt: Receipt) -> None:
+        raw = single_or_array(body, shape)
+        if isinstance(raw, list):
+            for start, end in _slices(raw):
+                await self._publish(raw[start:end], shape, origin, receipt, start)
+            return
+        item = self._item(raw, shape, origin, 0)
+        if isinstance(item, InvalidEvent):
+            self._instruments.invalid()
+            raise not_json(str(item)) if isinstance(item, NotJson) else invalid_event(item)
+        await self._ingest.publish((item,), receipt, named=_named(shape, origin))
+
+    async def _take_lines(self, incoming: Incoming, origin: Origin, receipt: Receipt) -> None:
+        lines = Lines(self._max_event_bytes)
+        count = 0
+        async with contextlib.aclosing(incoming.pieces()) as pieces:
+            async for piece in pieces:
+                items = lines.feed(piece)
+                for start, end in _slices(items):
+                    await self._publish(items[start:end], Shape.NDJSON, origin, receipt, count + start)
+                count += len(items)
+        await self._publish(lines.finish(), Shape.NDJSON, origin, receipt, count)
+
+    async def _publish(
+        self, raws: Sequence[bytes | OverlongLine], shape: Shape, origin: Origin, receipt: Receipt, first: int
+    ) -> None:
+        items = [self._item(raw, shape, origin, index) for index, raw in enumerate(raws, first)]
+        await self._ingest.publish(items, receipt, named=_named(shape, origin))
+
+    def _item(self, raw: bytes | OverlongLine, shape: Shape, origin: Origin, index: int) -> Item:
+        try:
+            if isinstance(raw, OverlongLine):
+                return too_large(self._max_event_bytes)
+            if shape.cloudevents:
+                return cloudevent(raw, origin, max_bytes=self._max_event_bytes)
+            return loop_event(raw, origin, index, max_bytes=self._max_event_bytes)
+        except InvalidEvent as error:
+            return error
+
+    async def _refuse(self, send: Send, refusal: Refusal, receipt: Receipt) -> None:
+        problem = refusal.problem
+        if receipt.events or receipt.omitted:
+            problem = problem.counted(receipt.accepted, receipt.duplicates, receipt.invalid)
+        await self._send(send, problem.status, PROBLEM_JSON, problem.encode(), refusal.headers)
+
+    async def _send(
+        self, send: Send, status: int, kind: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        self._instruments.answered(status)
+        fields = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers]
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": fields})
+            await send({"type": "http.response.body", "body": body})
+        except (OSError, RuntimeError) as error:
+            # uvloop says so of a connection that the client closed a moment before the server hears of it.
+            log.debug("answer_not_sent", reason=str(error))
+
+
+def _origin(path: bytes, values: dict[str, str]) -> Origin:
+    try:
+        return Origin(
+            experiment=None if path == _ANY else _experiment(path),
+            run=values.get("run"),
+            source=values.get("source", ""),
+            traceparent=values.get("traceparent"),
+            key=values.get("key"),
+        ).checked()
+    except InvalidEvent as error:
+        raise invalid_event(error) from None
+
+
+@lru_cache(maxsize=4096)
+def _is_ours(path: bytes) -> bool:
+    return path == _ANY or (
+        path.startswith(_PREFIX)
+        and path.endswith(_SUFFIX)
+        and len(path) >= len(_PREFIX) + len(_SUFFIX)
+        and b"/" not in path[len(_PREFIX) : -len(_SUFFIX)]
+    )
+
+
+@lru_cache(maxsize=4096)
+def _experiment(path: bytes) -> str:
+    try:
+        return unquote_to_bytes(path[len(_PREFIX) : -len(_SUFFIX)]).decode()
+    except UnicodeDecodeError:
+        raise InvalidExperiment("The experiment id in the path is not percent-encoded UTF-8.") from None
+
+
+def _named(shape: Shape, origin: Origin) -> bool:
+    return shape.cloudevents or origin.key is not None
+
+
+def _slices(items: Sequence[bytes | OverlongLine]) -> Iterable[tuple[int, int]]:
+    """Where to cut `items`, by number and by size."""
+    start = size = 0
+    for index, item in enumerate(items):
+        size += 0 if isinstance(item, OverlongLine) else len(item)
+        if index - start >= SLICE_ITEMS or size > SLICE_BYTES:
+            if index > start:
+                yield start, index
+            start, size = index, 0 if isinstance(item, OverlongLine) else len(item)
+    if start < len(items):
+        yield start, len(items)

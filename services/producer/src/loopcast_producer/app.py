@@ -1,0 +1,79 @@
+"""The producer put together: the only place where its objects are made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from loopcast.broker.clients import client_of
+from loopcast.broker.declare import LogWatch
+from loopcast.broker.publisher import Publisher
+from loopcast.health import Health
+from loopcast.lifecycle import Service
+from loopcast.metrics import Metrics
+from loopcast.settings import ProducerSettings, load
+from loopcast_producer.api import Api
+from loopcast_producer.documentation import documented_app
+from loopcast_producer.idempotency import IdempotencyWindow
+from loopcast_producer.ingest import Ingest
+from loopcast_producer.instruments import Instruments
+from loopcast_producer.lanes import Lane
+from loopcast_producer.numbering import RecordingClock
+from loopcast_producer.readiness import watch_readiness
+
+__all__ = ["build", "service_of"]
+
+NAME = "loopcast-producer"
+
+
+def build() -> Service:
+    """
+    Read the settings and make the service.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    return service_of(load(ProducerSettings))
+
+
+def service_of(settings: ProducerSettings) -> Service:
+    """Make the service that `settings` describe."""
+    health, metrics = Health(), Metrics("producer", version(NAME))
+    client, topology, clock = client_of(settings.amqp_client), settings.broker_topology, RecordingClock()
+    watch = LogWatch(client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} log watch")
+    lanes = [
+        Lane(
+            Publisher(client, settings.amqp_url, name=f"{NAME} {stream}", window_bytes=settings.window_bytes),
+            watch,
+            clock,
+            partition=partition,
+            stream=stream,
+        )
+        for partition, stream in enumerate(topology.streams)
+    ]
+    instruments = Instruments(metrics)
+    instruments.watch([lane.publisher for lane in lanes])
+    ingest = Ingest(
+        lanes, IdempotencyWindow(settings.idempotency_events), instruments, seconds=settings.confirm_seconds
+    )
+    api = Api(
+        ingest,
+        documented_app(),
+        instruments,
+        max_event_bytes=settings.max_event_bytes,
+        max_body_bytes=settings.max_body_bytes,
+    )
+
+    @contextlib.asynccontextmanager
+    async def body() -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(watch)
+            for lane in lanes:
+                await stack.enter_async_context(lane.publisher)
+            await stack.enter_async_context(watch_readiness(health, watch, [lane.publisher for lane in lanes]))
+            yield
+
+    return Service(
+        name="producer", settings=settings, health=health, metrics=metrics, body=body, app=api, drain=api.drained
+    )

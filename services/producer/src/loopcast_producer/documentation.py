@@ -1,0 +1,151 @@
+"""What `/openapi.json` says, and the answer to every address that is none: FastAPI's part of the public port."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Literal
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from loopcast_producer.bodies import Shape
+from loopcast_producer.problems import PROBLEM_JSON, Refusal, method_not_allowed, not_found
+
+__all__ = ["documented_app"]
+
+STATUSES: dict[int, str] = {
+    400: "The body is not JSON, or was damaged on its way.",
+    408: "The body came too slowly.",
+    413: "The body, or its one event, is too large.",
+    415: "The content type or encoding is not taken.",
+    422: "The experiment id, the run id or the request's one event breaks the grammar.",
+    503: "The broker did not confirm, or too much is on its way: send again, with the same ids.",
+}
+
+
+class ResultModel(BaseModel):
+    """What became of one event."""
+
+    status: Literal["accepted", "duplicate", "invalid"]
+    id: str | None = Field(None, description="Its id, where it is an event.")
+    error: str | None = Field(None, description="What is wrong with it, where it is none.")
+
+
+class ReceiptModel(BaseModel):
+    """What became of each event, in their order."""
+
+    accepted: int
+    duplicates: int
+    invalid: int
+    events: list[ResultModel]
+    omitted: int = Field(0, description="Events that are counted but not listed: those after the first 100,000.")
+
+
+class ProblemModel(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    accepted: int | None = Field(None, description="Events that were confirmed before.")
+    duplicates: int | None = None
+    invalid: int | None = None
+    retry_after: int = Field(0, description="Seconds, as in Retry-After.")
+
+
+HEADERS: dict[str, str] = {
+    "Loopcast-Run": "The run of events that name none.",
+    "Loopcast-Source": "What the events come from; the run is derived from it where nothing names one.",
+    "Idempotency-Key": "Gives events without an id the same ones whenever the request is sent again.",
+    "traceparent": "The trace context of events that have none (W3C Trace Context).",
+    "Content-Encoding": "gzip, or none.",
+}
+
+_EXAMPLES: dict[Shape, object] = {
+    Shape.JSON: {"event": "state_enter", "ts": "2026-11-20T17:38:28Z", "state": "draft", "iteration": 1},
+    Shape.NDJSON: '{"event":"loop_start","loop":"tune"}\n{"event":"state_enter","state":"draft"}\n',
+    Shape.CLOUDEVENT: {
+        "specversion": "1.0",
+        "id": "0192f0c1-0000-7000-8000-000000000001",
+        "source": "/experiments/exp-42/runs/r1",
+        "type": "loop_start",
+        "experimentid": "exp-42",
+        "runid": "r1",
+        "data": {"event": "loop_start", "loop": "tune"},
+    },
+}
+
+
+def documented_app() -> FastAPI:
+    """The application behind the API: it documents the two addresses and never answers them."""
+    # The pages that FastAPI has for people load their script from somewhere else.
+    app = FastAPI(title="Loopcast producer", version=version("loopcast-producer"), docs_url=None, redoc_url=None)
+
+    async def publish_to_experiment(experiment: str) -> Response:
+        raise HTTPException(404, experiment)
+
+    async def publish() -> Response:
+        raise HTTPException(404)
+
+    _document(app, "/v1/experiments/{experiment}/events", publish_to_experiment, "Publish events of one experiment.")
+    _document(app, "/v1/events", publish, "Publish events that each name their own experiment, as `experiment_id`.")
+    app.add_exception_handler(HTTPException, _not_here)
+    return app
+
+
+def _document(app: FastAPI, path: str, endpoint: Callable[..., Awaitable[Response]], words: str) -> None:
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=["POST"],
+        status_code=202,
+        response_model=ReceiptModel,
+        response_description="The broker has the events.",
+        summary=words,
+        responses={status: _answer(status, text) for status, text in STATUSES.items()},
+        openapi_extra={"requestBody": _request_body(), "parameters": _headers()},
+    )
+
+
+def _answer(status: int, text: str) -> dict[str, object]:
+    answer: dict[str, object] = {
+        "description": text,
+        "content": {PROBLEM_JSON.decode(): {"schema": ProblemModel.model_json_schema()}},
+    }
+    if status == 503:
+        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return answer
+
+
+def _request_body() -> dict[str, object]:
+    event = {"type": "object", "additionalProperties": True}
+    schemas: dict[Shape, object] = {
+        Shape.JSON: {"oneOf": [event, {"type": "array", "items": event}]},
+        Shape.NDJSON: {"type": "string"},
+        Shape.CLOUDEVENT: event,
+        Shape.CLOUDEVENTS: {"type": "array", "items": event},
+    }
+    return {
+        "required": True,
+        "content": {
+            shape.value: {"schema": schema} | ({"example": _EXAMPLES[shape]} if shape in _EXAMPLES else {})
+            for shape, schema in schemas.items()
+        },
+    }
+
+
+def _headers() -> list[dict[str, object]]:
+    return [
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
+        for name, text in HEADERS.items()
+    ]
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    wrong_method = isinstance(error, HTTPException) and error.status_code == 405
+    refusal: Refusal = method_not_allowed(request.method, "GET") if wrong_method else not_found(request.url.path)
+    headers = {name.decode(): value.decode() for name, value in refusal.headers}
+    return Response(refusal.problem.encode(), refusal.problem.status, headers, PROBLEM_JSON.decode())

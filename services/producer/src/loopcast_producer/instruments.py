@@ -1,0 +1,53 @@
+"""What the producer measures: its metrics, bound once to the values that they are counted by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from loopcast import metrics as inventory
+from loopcast.broker.publisher import Publisher
+from loopcast.metrics import Metrics
+
+__all__ = ["Instruments"]
+
+EVENT_STATUSES = ("accepted", "duplicate", "invalid", "refused")
+
+
+class Instruments:
+    """The producer's metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._events = {status: metrics.counter(inventory.PRODUCER_EVENTS, status=status) for status in EVENT_STATUSES}
+        self._requests = {202: metrics.counter(inventory.PRODUCER_REQUESTS, status="202")}
+        self._confirm = metrics.histogram(inventory.PRODUCER_CONFIRM_SECONDS)
+
+    def watch(self, publishers: Sequence[Publisher]) -> None:
+        """Read the publishers' state whenever somebody scrapes."""
+        self._metrics.gauge(inventory.PRODUCER_UNCONFIRMED_BYTES).set_function(
+            lambda: sum(publisher.unconfirmed_bytes for publisher in publishers)
+        )
+        self._metrics.gauge(inventory.PRODUCER_BLOCKED).set_function(
+            lambda: any(publisher.blocked is not None for publisher in publishers)
+        )
+        for n, publisher in enumerate(publishers):
+            connected = self._metrics.gauge(inventory.BROKER_CONNECTED, connection=f"publish-{n}")
+            connected.set_function(partial(getattr, publisher, "connected"))
+
+    def published(self, counts: Mapping[str, int], seconds: float) -> None:
+        """Events were published, or refused."""
+        for status, count in counts.items():
+            self._events[status].inc(count)
+        self._confirm.observe(seconds)
+
+    def invalid(self) -> None:
+        """A request's one event is none."""
+        self._events["invalid"].inc()
+
+    def answered(self, status: int) -> None:
+        """A request was answered."""
+        counter = self._requests.get(status)
+        if counter is None:
+            counter = self._requests[status] = self._metrics.counter(inventory.PRODUCER_REQUESTS, status=str(status))
+        counter.inc()
