@@ -132,7 +132,7 @@ def deep(levels: int) -> object:
         (Real(-math.inf), None, 1),
         ([math.nan, {"a": math.nan}], [None, {"a": None}], 2),
         ({3, 1, 2}, [1, 2, 3], 1),
-        (frozenset("ba"), ["a", "b"], 1),
+        (frozenset(f"{n:03}" for n in reversed(range(99))), [f"{n:03}" for n in range(99)], 1),
         (deque([1]), [1], 1),
         ({}.keys(), [], 1),
         (b"plain", "plain", 1),

@@ -148,6 +148,15 @@ def test_defaults_are_not_on_the_wire() -> None:
     assert expected == msgspec.structs.replace(event, extra=msgspec.Raw(b"")).encode()
 
 
+def test_data_with_a_data_of_its_own() -> None:
+    """A member of the object's own that is called data is not taken for the envelope's."""
+    data = b'{"a":1,"data":{"b":2,"data":3}}'
+    encoded = events.parse(body_with_data(data)).encode()
+
+    assert data == events.slice_data(encoded)
+    assert data == events.slice_data(events.splice(encoded, b'"pos":"x"'))
+
+
 def test_unknown_attributes_are_kept() -> None:
     """Attributes of a later version or of strangers stay, in front of the data."""
     event = events.parse(body(later='","data":[', flag=True, extra=7))

@@ -142,8 +142,8 @@ def test_merge_keeps_the_higher_number() -> None:
     low, high = Repeats(), Repeats()
     low.seen("r", "e", 3, "")
     high.seen("r", "e", 5, "")
-    low.merge(high)
     high.merge(low)
+    low.merge(high)
 
     assert [True, False] == [low.seen("r", "e", n, "") for n in (5, 6)]
     assert [True, False] == [high.seen("r", "e", n, "") for n in (5, 6)]

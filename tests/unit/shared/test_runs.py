@@ -223,6 +223,26 @@ def test_aborted_resume() -> None:
     assert [1, 2, 2, 1] == [i.attempt for i in found]
 
 
+def test_resume_that_hands_off() -> None:
+    """A resume that waits again before its start does not lend its run to the next start either."""
+    loop = event("loop_start", loop="a")
+    found = identities(runs(), [loop, event("loop_resume", loop="a"), event("handoff_detected"), loop])
+
+    assert ["opened", "resumed", "waiting", "opened"] == [i.change for i in found]
+
+
+def test_memory_after_restart() -> None:
+    """What a relay that was started again remembers of a loop is what has become of its run since."""
+    first, second, whole = runs(), runs(), runs()
+    events = [event("loop_start", loop="a"), event("loop_complete")]
+    first.identify(events[0])
+    second.load(first.dump(), same_source=True)
+    second.identify(events[1])
+    identities(whole, events)
+
+    assert whole.dump() == second.dump()
+
+
 def test_resume_of_one_start_of_another() -> None:
     """A start of another loop behind a resume opens its own run."""
     found = identities(
@@ -383,6 +403,7 @@ def test_any_stream(events: list[Event], place: int) -> None:
     expected = identities(whole, events)
 
     assert expected == before + identities(second, events[place:])
+    assert whole.dump() == second.dump()
     assert [] == [i for i in expected if check_experiment(i.run) != i.run or i.attempt < 1]
     assert [] == [i for i in expected if i.loop is not None and not i.loop.encode()]
 
