@@ -20,8 +20,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from loopcast.node import Node
+from loopcast.node import Node, NodeError
 from loopcast.node.handshake import greeting
+from loopcast.node.sources import find
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".loopcast" / "rabbitmq"
@@ -113,6 +114,15 @@ class Contained(Named):
     def restart(self):
         self.stop()
         self.start()
+
+
+def pytest_collection_finish(session):
+    """Have RabbitMQ at hand before the first test: fetching it must not count against a test's time limit."""
+    needed = any({"integration", "e2e"} & set(item.path.parts) for item in session.items)
+    if needed and not session.config.option.collectonly and not os.environ.get("LOOPCAST_TEST_AMQP_URL"):
+        # Whoever needs it and cannot have it says so itself.
+        with contextlib.suppress(NodeError):
+            find(CACHE, _teller(session.config))
 
 
 @pytest.fixture(scope="session")
