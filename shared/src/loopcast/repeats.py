@@ -67,6 +67,10 @@ class Repeats:
             self.evicted += 1
         return False
 
+    def last(self, run: str, emitter: str) -> int | None:
+        """The number of the last event seen of an emitter; None where there was none, or it is forgotten."""
+        return self._last.get((run, emitter))
+
     def _seen_id(self, id_: str) -> bool:
         if id_ in self._ids:
             self.dropped += 1
