@@ -72,6 +72,10 @@ PUBLIC = {
         "Topology",
         "log_stream",
         "parse_age",
+        "WEBHOOK_NAME",
+        "webhook_dead_letters",
+        "webhook_queue",
+        "webhook_state",
     },
 }
 
