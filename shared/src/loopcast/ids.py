@@ -8,6 +8,7 @@ millisecond (6.2, method 1), so that the ids of one process sort in the order in
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import threading
 import time
@@ -15,8 +16,13 @@ import time
 __all__ = ["new_emitter", "new_suffix", "uuid7"]
 
 _COUNTER_BITS = 12
-_lock = threading.Lock()
+# Reentrant: a signal handler may make an id in the middle of making one.
+_lock = threading.RLock()
 _last = 0
+
+# Ids must differ, they need not be secret, and one is made for every event: os.urandom for each would cost as much as
+# all the rest of stamping it.
+_random = random.Random(secrets.randbits(256))  # noqa: S311
 
 
 def uuid7() -> str:
@@ -25,10 +31,11 @@ def uuid7() -> str:
     now = (time.time_ns() // 1_000_000) << _COUNTER_BITS
     with _lock:
         _last = tick = max(now, _last + 1)
-    milliseconds, counter = tick >> _COUNTER_BITS, tick & 0xFFF
-    tail = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-    digits = f"{milliseconds:012x}7{counter:03x}{tail:016x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        tail = _random.getrandbits(62)
+    return (
+        f"{tick >> 28 & 0xFFFF_FFFF:08x}-{tick >> 12 & 0xFFFF:04x}-7{tick & 0xFFF:03x}"
+        f"-{0x8000 | tail >> 48:04x}-{tail & 0xFFFF_FFFF_FFFF:012x}"
+    )
 
 
 def new_emitter() -> str:
@@ -41,10 +48,16 @@ def new_suffix() -> str:
     return secrets.token_hex(3)
 
 
-def _renew_lock() -> None:
-    global _lock  # noqa: PLW0603 - a fork while another thread held it would leave the child's locked for ever
-    _lock = threading.Lock()
+def _renew() -> None:
+    """
+    A fork's child gets a lock that no thread holds, and ids of its own.
+
+    A fork while another thread held the lock would leave the child's locked for ever.
+    """
+    global _lock  # noqa: PLW0603 - as above
+    _lock = threading.RLock()
+    _random.seed(secrets.randbits(256))
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_renew)
