@@ -1,0 +1,58 @@
+"""What became of the events, to the last one, and when to speak of it. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Complaints", "Report", "Stats"]
+
+EVERY_SECONDS = 60.0
+
+
+class Stats(NamedTuple):
+    """The state of a transport at one moment: `emitted == accepted + buffered + dropped`, always."""
+
+    emitted: int
+    """Events that were handed to `send`."""
+    accepted: int
+    """Those that the producer has, and through it the broker."""
+    buffered: int
+    """Those that wait here, or are on their way."""
+    dropped: int
+    """Those that are lost: the sum of the four below."""
+    full: int
+    """Dropped because the buffer was full."""
+    refused: int
+    """Dropped because the producer refused them for good: too large, say."""
+    redacted: int
+    """Dropped because `redact` returned None or raised."""
+    failed: int
+    """Dropped because they came after `close`, or could not be stamped."""
+    coerced: int
+    """Values and keys that JSON has no place for and that were changed."""
+    retries: int
+    """Tries that failed and were made again."""
+    error: str
+    """What went wrong last, until something goes right again."""
+
+
+class Report(NamedTuple):
+    """What `flush` and `close` found."""
+
+    complete: bool
+    """Whether everything that was emitted before is dealt with."""
+    stats: Stats
+
+
+class Complaints:
+    """Says when a line may be logged: the first trouble at once, then one a minute at most."""
+
+    def __init__(self) -> None:
+        self._next = float("-inf")
+
+    def may_speak(self, now: float) -> bool:
+        """Whether to log now; `now` is in seconds and only goes forward."""
+        if now < self._next:
+            return False
+        self._next = now + EVERY_SECONDS
+        return True

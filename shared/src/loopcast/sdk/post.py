@@ -1,0 +1,87 @@
+"""One HTTP connection to the producer, kept open: a batch goes out, a verdict comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import ipaddress
+from collections.abc import Sequence
+
+from loopcast.sdk.configuration import Configuration
+from loopcast.sdk.verdicts import Verdict, judge, lost_connection
+
+__all__ = ["Post"]
+
+TIMEOUT_SECONDS = 30.0
+"""The producer itself waits 10 s for the broker's confirm."""
+
+COMPRESS_BYTES = 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_ERRORS = (OSError, http.client.HTTPException, ValueError)
+
+
+class Post:
+    """
+    Sends batches, one after the other. Used by one thread alone.
+
+    Redirects are never followed: a token would go along.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._connection: http.client.HTTPConnection | None = None
+        self._compress = not _is_loopback(configuration.host)
+        self._headers = {"Content-Type": "application/cloudevents-batch+json", "User-Agent": "loopcast-sdk"}
+        if configuration.token:
+            self._headers["Authorization"] = f"Bearer {configuration.token}"
+
+    def send(self, records: Sequence[bytes]) -> Verdict:
+        """Post `records` as one batch."""
+        body, headers = b"[" + b",".join(records) + b"]", self._headers
+        if self._compress and len(body) > COMPRESS_BYTES:
+            body, headers = gzip.compress(body, 1), {**headers, "Content-Encoding": "gzip"}
+        idle = self._connection is not None
+        try:
+            return self._try(body, headers)
+        except _ERRORS as error:
+            self.close()
+            if not idle or isinstance(error, TimeoutError):
+                return lost_connection(error)
+        # A connection that was idle may have been closed meanwhile, which is no failure of the producer's.
+        try:
+            return self._try(body, headers)
+        except _ERRORS as error:
+            self.close()
+            return lost_connection(error)
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.close()
+
+    def _try(self, body: bytes, headers: dict[str, str]) -> Verdict:
+        connection = self._connection = self._connection or self._connect()
+        connection.request("POST", self._configuration.path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read(MAX_ANSWER_BYTES)
+        if answer.will_close or not answer.isclosed():
+            self.close()
+        return judge(answer.status, answer.getheader("Retry-After"), content)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._configuration.host, self._configuration.port
+        if self._configuration.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS)
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

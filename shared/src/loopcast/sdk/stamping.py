@@ -1,0 +1,113 @@
+"""
+From a dict to the bytes of its CloudEvent: identity, time, run and number, around the object's own JSON.
+
+Pure but for clock and randomness. The envelope is put together from pieces that are encoded once a run, because this
+runs inside the agent's loop, for every event.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Mapping
+
+from loopcast.coerce import encode
+from loopcast.events import event_type, format_time, normalize_time, source_of
+from loopcast.ids import new_emitter, new_suffix, uuid7
+from loopcast.routing import coerce_type
+from loopcast.runs import Identity, Runs
+
+__all__ = ["Stamper"]
+
+MAX_RUNS = 10_000
+"""How many runs are counted before the numbers start anew, under a new emitter."""
+
+
+class Stamper:
+    """
+    Stamps the events of one source, in their order. Not thread-safe.
+
+    Raises:
+        InvalidExperiment: the run breaks its grammar.
+    """
+
+    def __init__(self, experiment: str, run: str | None = None, parent_run: str | None = None) -> None:
+        self._experiment = experiment
+        self._runs = Runs(now=_now, suffix=new_suffix, run=run, parent_run=parent_run)
+        self._identity: Identity | None = None
+        self._prepared: tuple[object, ...] = ()
+        self._before_type = self._before_time = self._before_number = ""
+        self._numbers: dict[str, int] = {}
+        self.emitter = new_emitter()
+        self.coerced = 0
+        """Values and keys that JSON has no place for and that were changed."""
+
+    def renew(self) -> None:
+        """Number under another name, as another process has to (after a fork)."""
+        self.emitter = new_emitter()
+        self._numbers.clear()
+        self._identity, self._prepared = None, ()
+
+    def stamp(self, event: Mapping[str, object]) -> bytes:
+        """The CloudEvent of `event`, compact, `data` last."""
+        data, coerced = encode(event)
+        self.coerced += coerced
+        identity = self._runs.identify(event)
+        number = self._number(identity.run)
+        if identity is not self._identity and _shown(identity) != self._prepared:
+            self._prepare(identity)
+        head = "".join(
+            (
+                '{"specversion":"1.0","id":"',
+                uuid7(),
+                self._before_type,
+                coerce_type(event_type(event)),
+                self._before_time,
+                _time(event.get("ts")),
+                self._before_number,
+                f'{number:020}","data":',
+            )
+        )
+        return b"".join((head.encode("ascii"), data, b"}"))
+
+    def _number(self, run: str) -> int:
+        number = self._numbers.get(run, 0) + 1
+        if number == 1 and len(self._numbers) >= MAX_RUNS:
+            self.renew()
+        self._numbers[run] = number
+        return number
+
+    def _prepare(self, identity: Identity) -> None:
+        source = source_of(self._experiment, identity.run)
+        subject = f',"subject":{json.dumps(identity.loop)}' if identity.loop else ""
+        parent = f',"parentrunid":{json.dumps(identity.parent_run)}' if identity.parent_run else ""
+        resumed = ',"resumed":true' if identity.resumed else ""
+        self._before_type = f'","source":"{source}","type":"'
+        self._before_time = f'"{subject},"time":"'
+        self._before_number = (
+            f'","experimentid":{json.dumps(self._experiment)},"runid":{json.dumps(identity.run)},'
+            f'"attempt":{identity.attempt}{parent}{resumed},"emitter":"{self.emitter}","sequence":"'
+        )
+        self._identity, self._prepared = identity, _shown(identity)
+
+
+def _shown(identity: Identity) -> tuple[object, ...]:
+    """What of an identity is in the envelope."""
+    return (identity.run, identity.attempt, identity.loop, identity.resumed)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _time(ts: object) -> str:
+    """The event's own time, else this moment."""
+    if isinstance(ts, str) and len(ts) == 32 and ts.endswith("+00:00"):
+        # How little-loops writes it: what is to be checked is only that there is such a moment.
+        try:
+            dt.datetime.fromisoformat(ts)
+        except ValueError:
+            return format_time(_now())
+        return ts[:26] + "Z"
+    return (None if ts is None else normalize_time(ts)) or format_time(_now())

@@ -1,0 +1,239 @@
+"""
+`LoopcastTransport`: takes events from a loop and gives them to a thread of its own; the loop never waits.
+
+Satisfies little-loops' `Transport` protocol, and needs nothing of it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopcast.sdk.buffer import MemoryBuffer
+    from loopcast.sdk.counters import Report, Stats
+    from loopcast.sdk.sender import Sender
+
+__all__ = ["LoopcastTransport", "Transport"]
+
+CLOSE_SECONDS = 5.0
+EXIT_SECONDS = 2.0
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """A sink of events, as little-loops knows it."""
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Take one event."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+class LoopcastTransport:
+    """
+    Sends a loop's events to a producer, in the background and in order.
+
+    What is left out comes from `LOOPCAST_URL` (else the producer on this machine), `LOOPCAST_EXPERIMENT` (else the name
+    of the project's folder) and `LOOPCAST_TOKEN`.
+
+    Args:
+        url: the producer's address.
+        experiment: what the events are of.
+        run: the run that every event is of; left out, runs are told apart by their `loop_start`.
+        parent_run: the run that spawned this one.
+        token: sent as `Authorization: Bearer`.
+        redact: called with each event before anything is kept of it; returns what to send, or None to drop it. Where it
+            raises, the event is dropped, because an event that could not be redacted must not leave.
+        max_bytes: how much may wait here (`LOOPCAST_SPOOL_MAX_BYTES`, 64 MiB).
+        full: `drop_oldest` or `drop_newest`, when that is reached (`LOOPCAST_SPOOL_FULL`).
+
+    Raises:
+        ConfigurationError: the URL, the size or the policy is wrong; the sentence says how it should be.
+        InvalidExperiment: the experiment or a run id breaks its grammar.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        experiment: str | None = None,
+        run: str | None = None,
+        *,
+        parent_run: str | None = None,
+        token: str | None = None,
+        redact: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
+        max_bytes: int | None = None,
+        full: str | None = None,
+    ) -> None:
+        # Here and not above, so that importing stays cheap for a program that makes no transport.
+        from pathlib import Path
+
+        from loopcast.sdk.configuration import resolve
+        from loopcast.sdk.processes import enrol
+        from loopcast.sdk.stamping import Stamper
+
+        self._configuration = resolve(url, experiment, token, max_bytes, full, environ=os.environ, folder=Path.cwd())
+        self._stamper = Stamper(self._configuration.experiment, run, parent_run)
+        self._redact = redact
+        self._begin()
+        enrol(self)
+
+    def __repr__(self) -> str:
+        return f"LoopcastTransport({self._configuration!r})"
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Take an event. Returns in microseconds, never waits for anything outside the process, never raises."""
+        try:
+            with self._lock:
+                if self._inside:
+                    # A signal handler or a finalizer, in the middle of another event: its turn comes after.
+                    self._deferred.append(dict(event))
+                    return
+                self._inside = True
+                try:
+                    self._take(event)
+                    while self._deferred:
+                        self._take(self._deferred.pop(0))
+                finally:
+                    self._inside = False
+        except Exception:  # noqa: BLE001, S110 - a loop must never end because somebody watches it; it is counted
+            pass
+
+    def flush(self, timeout: float | None = CLOSE_SECONDS) -> Report:
+        """
+        Wait until everything that was sent before is dealt with, `timeout` seconds at most (None: however long).
+
+        Blocks: in an asyncio program, call it in a thread.
+        """
+        from loopcast.sdk.counters import Report
+
+        with self._lock:
+            self._sender.hurry()
+            target = self._buffer.gone + len(self._buffer)
+            complete = self._lock.wait_for(lambda: self._buffer.gone >= target, timeout)
+            self._sender.take_your_time()
+            return Report(complete, self._stats())
+
+    def close(self, timeout: float | None = CLOSE_SECONDS) -> Report:
+        """Flush, then end; events that come later are dropped and counted. Safe to call again."""
+        from loopcast.sdk.processes import withdraw
+
+        report = self.flush(timeout)
+        self._closed = True
+        self._sender.stop()
+        if report.complete:
+            self._sender.join(1.0)
+        withdraw(self)
+        self._say_what_is_left(report.stats)
+        return report
+
+    @property
+    def stats(self) -> Stats:
+        """What became of the events so far."""
+        with self._lock:
+            return self._stats()
+
+    _inside: bool
+    _sender: Sender
+    _buffer: MemoryBuffer
+
+    def _begin(self) -> None:
+        """Everything that a fork's child needs new."""
+        from loopcast.sdk.buffer import MemoryBuffer
+        from loopcast.sdk.post import Post
+        from loopcast.sdk.sender import Sender
+
+        self._lock = threading.Condition(threading.RLock())
+        self._inside = False
+        self._deferred: list[dict[str, Any]] = []
+        self._closed = False
+        self._emitted = self._full = self._redacted = self._failed = 0
+        self._buffer = MemoryBuffer(self._configuration.max_bytes, self._configuration.full)
+        self._sender = Sender(self._buffer, self._lock, Post(self._configuration))
+
+    def _take(self, event: object) -> None:
+        self._emitted += 1
+        try:
+            record = None if self._closed else self._record(event)
+        except BaseException:
+            self._failed += 1
+            raise
+        if record is not None:
+            self._full += self._buffer.append(record)
+            self._sender.wake()
+        elif self._closed:
+            self._failed += 1
+
+    def _record(self, event: object) -> bytes | None:
+        plain: dict[str, Any] = event if type(event) is dict else _as_dict(event)
+        if self._redact is not None:
+            redacted = self._redacted_form(plain)
+            if redacted is None:
+                self._redacted += 1
+                return None
+            plain = redacted
+        return self._stamper.stamp(plain)
+
+    def _redacted_form(self, event: dict[str, Any]) -> dict[str, Any] | None:
+        assert self._redact is not None
+        try:
+            return self._redact(event)
+        except Exception:  # noqa: BLE001 - an event that could not be redacted must not leave
+            return None
+
+    def _stats(self) -> Stats:
+        from loopcast.sdk.counters import Stats
+
+        sender = self._sender
+        return Stats(
+            emitted=self._emitted,
+            accepted=sender.accepted,
+            buffered=len(self._buffer),
+            dropped=self._full + sender.refused + self._redacted + self._failed,
+            full=self._full,
+            refused=sender.refused,
+            redacted=self._redacted,
+            failed=self._failed,
+            coerced=self._stamper.coerced,
+            retries=sender.retries,
+            error=sender.error,
+        )
+
+    def _say_what_is_left(self, stats: Stats) -> None:
+        import logging
+
+        if stats.buffered:
+            logging.getLogger("loopcast").warning(
+                "loopcast: %d of %d events were not delivered: %s", stats.buffered, stats.emitted, stats.error
+            )
+
+    def before_fork(self) -> None:
+        """Hold still, so that a child gets a whole state. Called by the interpreter."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on. Called by the interpreter."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, under another emitter: what was not sent is the parent's to send. Called by the interpreter."""
+        closed = self._closed
+        self._begin()
+        self._closed = closed
+        self._stamper.renew()
+
+    def at_exit(self) -> None:
+        """Send what can be sent in two seconds. Called by the interpreter."""
+        self.close(EXIT_SECONDS)
+
+
+def _as_dict(event: object) -> dict[str, Any]:
+    from collections.abc import Mapping
+
+    return dict(event) if isinstance(event, Mapping) else {"value": event}
