@@ -1,36 +1,26 @@
-"""
-The `loopcast` command.
-
-Each subcommand is a module of its own, imported when it is used: `loopcast key` must not wait for a web framework.
-"""
+"""The `loopcast` command."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+
+from loopcast.errors import LoopcastError
 
 __all__ = ["main"]
 
-try:
-    import typer
-except ImportError:  # the SDK alone is installed
-    if not TYPE_CHECKING:
-        typer = None
-
 NO_CLI = "The command line needs more than the SDK: pip install 'loopcast[cli]'\n"
-DATA = Path(".loopcast")
 
 
 def main() -> None:
     """Run the command line; what a person can mend ends in one line and exit code 2."""
-    if not typer:
+    if importlib.util.find_spec("typer") is None:
         sys.stderr.write(NO_CLI)
         sys.exit(2)
-    from loopcast.errors import LoopcastError
+    from loopcast.cli.commands import make_app
 
     try:
-        _app()()
+        make_app()()
     except LoopcastError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
@@ -38,87 +28,3 @@ def main() -> None:
         # The reader of a pipe left (`loopcast tail | head`); closing stdout quietly is all there is to do.
         sys.stderr.close()
         sys.exit(0)
-
-
-def _app() -> typer.Typer:
-    app = typer.Typer(
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        help="Live events of agent loops and prompt experiments.",
-    )
-    for command in (up, send, tail, env, key):
-        app.command()(command)
-    topology = typer.Typer(no_args_is_help=True, help="What Loopcast makes in the broker.")
-    topology.command()(export)
-    app.add_typer(topology, name="topology")
-    return app
-
-
-def up(
-    demo: Annotated[bool, typer.Option(help="Feed it with a real loop that runs again and again.")] = False,
-    data: Annotated[Path, typer.Option(help="Where the broker's data and the logs lie.")] = DATA,
-    port_offset: Annotated[int, typer.Option(help="Added to every port, for a second one beside it.")] = 0,
-) -> None:
-    """Run a private RabbitMQ and every service here; Ctrl-C ends all."""
-    from loopcast.up.run import run_up
-
-    sys.exit(run_up(demo=demo, data=data, port_offset=port_offset))
-
-
-def send(
-    *,
-    experiment: Annotated[str, typer.Argument(help="The experiment that the events belong to.")],
-    type_: Annotated[str, typer.Argument(metavar="[TYPE]", help="The event's type.")] = "",
-    field: Annotated[list[str] | None, typer.Argument(help="name=value, value as JSON or text.")] = None,
-    run: Annotated[str, typer.Option(help="The run that the events belong to.")] = "",
-    url: Annotated[str, typer.Option(envvar="LOOPCAST_URL", help="The producer.")] = "",
-    data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its data.")] = DATA,
-) -> None:
-    """Send one event, or without a TYPE the JSON lines of standard input."""
-    from loopcast.cli.send import run_send
-
-    sys.exit(run_send(experiment, type_, field or [], run=run, url=url, data=data))
-
-
-def tail(
-    *,
-    experiment: Annotated[list[str] | None, typer.Argument(help="Experiments to watch; all without any.")] = None,
-    from_: Annotated[str, typer.Option("--from", help="Where to begin: now or earliest.")] = "now",
-    json: Annotated[bool, typer.Option("--json", help="The CloudEvents, one a line.")] = False,
-    limit: Annotated[int, typer.Option("-n", "--limit", help="End after so many events; 0 is never.")] = 0,
-    url: Annotated[str, typer.Option(envvar="LOOPCAST_GATEWAY_URL", help="The gateway.")] = "",
-    data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its data.")] = DATA,
-) -> None:
-    """Watch events as they come; survives a gateway that goes and comes back."""
-    from loopcast.cli.tail import run_tail
-
-    sys.exit(run_tail(experiment or ["*"], start=from_, json=json, limit=limit, url=url, data=data))
-
-
-def env(data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its data.")] = DATA) -> None:
-    """Print the addresses of the running `loopcast up` for a shell: eval "$(loopcast env)"."""
-    from loopcast.up.state import read_state
-
-    for name, value in read_state(data).environment.items():
-        typer.echo(f"export {name}={value}")
-
-
-def key(
-    experiment: Annotated[str, typer.Argument(help="An experiment id.")],
-    type_: Annotated[str, typer.Argument(metavar="[TYPE]", help="An event type; without one, all of them.")] = "",
-) -> None:
-    """Print the routing key of an experiment, to bind a queue of your own to."""
-    from loopcast.routing import bind_experiment, check_type, routing_key
-
-    typer.echo(routing_key(experiment, check_type(type_)) if type_ else bind_experiment(experiment))
-
-
-def export(vhost: Annotated[str, typer.Option(help="The virtual host of the objects.")] = "/") -> None:
-    """Print the exchanges and the log as RabbitMQ's definitions.json, by the LOOPCAST_* settings."""
-    import json
-
-    from loopcast.settings import ServiceSettings, load
-
-    typer.echo(json.dumps(load(ServiceSettings).broker_topology.definitions(vhost), indent=2))
