@@ -142,6 +142,8 @@ def run(command: list[str]) -> None:
     """Run a step; what it prints is for the person to see."""
     # A virtual environment that happens to be active is not the one meant.
     variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")}
+    # The build backend looks for its own program on the PATH.
+    variables["PATH"] = os.pathsep.join([str(VENV / "bin"), os.environ.get("PATH", os.defpath)])
     if subprocess.call(command, cwd=str(ROOT), env=variables, stdin=subprocess.DEVNULL) != 0:
         raise CannotSetUp(f"`{' '.join(command[:3])} …` failed; the lines above say why.")
 

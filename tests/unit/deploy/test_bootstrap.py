@@ -28,7 +28,7 @@ def bootstrap(tmp_path, monkeypatch):
     module.STAMP, module.REQUIREMENTS = tmp_path / ".state/setup", tmp_path / "requirements/dev.txt"
     module.__file__ = str(tmp_path / "deploy/local/bootstrap.py")
     module.ran = []
-    module.run = module.ran.append
+    module.really_run, module.run = module.run, module.ran.append
     monkeypatch.setattr(module.shutil, "which", lambda _name: None)
     return module
 
@@ -132,3 +132,14 @@ def test_a_step_that_fails_stops_the_rest(bootstrap, capsys):
     assert 1 == bootstrap.main()
     assert "`pip` failed\n" in capsys.readouterr().err
     assert not bootstrap.STAMP.exists()
+
+
+def test_a_build_backend_finds_its_own_program(bootstrap, monkeypatch):
+    """Without build isolation, what was just installed is on the PATH of every step, and no other environment is."""
+    seen = {}
+    monkeypatch.setenv("VIRTUAL_ENV", "/another")
+    monkeypatch.setattr(bootstrap.subprocess, "call", lambda _command, **given: seen.update(given["env"]) or 0)
+    bootstrap.really_run(["pip"])
+
+    assert str(bootstrap.VENV / "bin") == seen["PATH"].split(":")[0]
+    assert "VIRTUAL_ENV" not in seen
