@@ -20,11 +20,14 @@ __all__ = [
     "EVENTS",
     "HEARTBEAT",
     "MAX_PARTITIONS",
+    "OTEL_DEAD",
     "WEBHOOK_NAME",
     "Binding",
     "Exchange",
     "Queue",
     "Topology",
+    "checkpoint_stream",
+    "lease_queue",
     "log_stream",
     "parse_age",
     "webhook_dead_letters",
@@ -47,8 +50,14 @@ APP_ID = "loopcast"
 CLOUDEVENT = "application/cloudevents+json"
 """The content type of those bodies."""
 
+OTEL_DEAD = "loopcast.otel.dead"
+"""The quorum queue of what OTLP backends refused for good."""
+
 SEGMENT_BYTES = 64 * 1024 * 1024
 """Retention drops whole segments, so this is how fine it is."""
+
+CHECKPOINT_BYTES = 32 * 1024 * 1024
+CHECKPOINT_SEGMENT_BYTES = 16 * 1024 * 1024
 
 MAX_PARTITIONS = 255
 """A position token has one byte for the partition."""
@@ -130,6 +139,23 @@ def webhook_state(endpoint: str) -> Queue:
 def log_stream(log: str, partition: int) -> str:
     """The name of the stream that keeps one partition of the log."""
     return f"{log}.{partition}"
+
+
+def lease_queue(reader: str, partition: int) -> str:
+    """The exclusive queue whose holder reads `partition` for `reader`."""
+    return f"loopcast.lease.{reader}.{partition}"
+
+
+def checkpoint_stream(reader: str, partition: int) -> Queue:
+    """The small stream that keeps what `reader` knows of `partition`."""
+    return Queue(
+        name=f"loopcast.checkpoint.{reader}.{partition}",
+        kind="stream",
+        arguments={
+            "x-max-length-bytes": CHECKPOINT_BYTES,
+            "x-stream-max-segment-size-bytes": CHECKPOINT_SEGMENT_BYTES,
+        },
+    )
 
 
 def parse_age(age: str) -> int:

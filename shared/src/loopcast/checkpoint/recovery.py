@@ -1,0 +1,64 @@
+"""
+What a new holder of a lease begins with: the newest record, and an epoch above every one before.
+
+A stream does not say where it ends. So the holder first appends a mark of its own, and has read all there is when it
+sees it again. Records are few and the newest stand right before the mark; only where there is none among the last ones
+is the whole stream read, which is 32 MB at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from loopcast.broker.interface import Client, Delivery, StreamOffset
+from loopcast.broker.log import LogReader
+from loopcast.checkpoint.lease import Lease
+from loopcast.checkpoint.record import Record, choose
+from loopcast.errors import BrokerUnavailable
+
+__all__ = ["take_over"]
+
+LAST_RECORDS = 32
+READ_SECONDS = 30.0
+
+
+async def take_over(client: Client, url: str, lease: Lease, form: str, *, name: str) -> Record:
+    """
+    Begin a new epoch: the record that counts, as this holder's own; without parts where there is none.
+
+    Raises:
+        BrokerUnavailable: the lease or the connection went meanwhile.
+    """
+    mark = await lease.write(Record(epoch=0))
+
+    async def read(start: StreamOffset) -> list[Delivery]:
+        return await _read(LogReader(client, url, lease.stream, name=f"{name} checkpoint"), start, mark)
+
+    last = await read("last")
+    deliveries = await read(max(0, last[0].offset - LAST_RECORDS))
+    chosen, highest = choose((d.body for d in deliveries), form)
+    if chosen is None and deliveries[0].offset > 0:
+        deliveries = await read("first")
+        chosen, highest = choose((d.body for d in deliveries), form)
+    taken = Record(epoch=highest + 1) if chosen is None else _renewed(chosen, highest + 1)
+    await lease.write(taken)
+    return taken
+
+
+def _renewed(record: Record, epoch: int) -> Record:
+    return Record(epoch, record.token, record.format, record.parts)
+
+
+async def _read(reader: LogReader, start: StreamOffset, mark: str) -> list[Delivery]:
+    """The records from `start` up to the one with the id `mark`."""
+    found: list[Delivery] = []
+    try:
+        async with asyncio.timeout(READ_SECONDS), reader, contextlib.aclosing(reader.batches(start)) as batches:
+            async for batch in batches:
+                found.extend(batch)
+                if any(delivery.message_id == mark for delivery in batch):
+                    break
+    except TimeoutError:
+        raise BrokerUnavailable(f"The checkpoint could not be read within {READ_SECONDS:g} s.") from None
+    return found
