@@ -197,7 +197,14 @@ class GatewaySettings(PublicSettings):
     max_subscriptions: int = Field(128, ge=1, description="Subscriptions of one connection.")
     max_command_bytes: int = Field(65536, ge=1024, description="The largest command a client may send.")
     ping_seconds: float = Field(10.0, ge=0.1, le=600, description="How often a quiet connection is pinged.")
-    replay_max_scan: int = Field(200_000, ge=1, description="Messages of the log that one replay reads at most.")
+    replay_max_scan: int = Field(
+        200_000, ge=1, description="Messages of a partition that one replay, and the start, reads at most."
+    )
+    ring_events: int = Field(2048, ge=1, description="Recent events kept in memory for each experiment.")
+    ring_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The same in bytes.")
+    ring_total_bytes: int = Field(
+        128 * 1024 * 1024, ge=1024, description="Bytes of recent events of one partition over all experiments."
+    )
 
 
 class OtelExporterSettings(ServiceSettings):
