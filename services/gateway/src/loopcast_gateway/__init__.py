@@ -1,1 +1,1 @@
-"""loopcast_gateway."""
+"""The gateway: fans the event log out to WebSocket and HTTP clients."""

@@ -1,0 +1,135 @@
+"""
+Bringing one lane of a subscription from its beginning to the live feed.
+
+Whatever is sent comes from the rings or the stream, never from a buffer of its own: a lane asks again and again for
+what stands above its cursor, and goes live in the very step in which there is nothing left. So events that come
+meanwhile cost no memory, nothing comes twice and nothing is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from loopcast.errors import LogChanged, LoopcastError
+from loopcast.position import Anchor, Position
+from loopcast.routing import ANYWHERE
+from loopcast_gateway.entry import Entry
+from loopcast_gateway.frames import join
+from loopcast_gateway.history import History
+from loopcast_gateway.hub import Hub, Lane, Subscription
+from loopcast_gateway.partition import Partition
+
+__all__ = ["Chase", "Lost", "Patient"]
+
+STEP = 500
+"""Events of a ring sent before others get a turn on the loop: about 2 ms."""
+
+
+class Lost(LoopcastError):
+    """The lane cannot go on where it is; the message is the reason as the protocol has it."""
+
+
+class Patient(Protocol):
+    """A viewer that can be waited for."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the viewer should read before it is sent more."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until it has, or is gone."""
+        ...
+
+
+class Chase:
+    """One lane on its way, from behind `begin`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        partition: Partition,
+        history: History,
+        *,
+        subscription: Subscription,
+        lane: Lane,
+        begin: Position | int,
+        max_scan: int,
+    ) -> None:
+        self._hub = hub
+        self._partition = partition
+        self._generation = partition.generation
+        self._history = history
+        self._subscription = subscription
+        self._viewer = cast("Patient", subscription.viewer)
+        self._experiment = None if subscription.experiment == ANYWHERE else subscription.experiment
+        self._lane = lane
+        self._place = begin
+        # Twice, because a stream may grow by as much as is read of it; whoever falls behind that never arrives.
+        self._budget = 2 * max_scan
+        self._advance(begin.offset if isinstance(begin, Position) else begin)
+        self.sent = 0
+        """How many events were sent."""
+
+    async def run(self) -> None:
+        """
+        Send what there is until the lane is live or the subscription is over.
+
+        Raises:
+            Lost: events are missing between what was sent and what there is.
+            BrokerError: the stream cannot be read.
+        """
+        while self._hub.active(self._subscription) and not self._lane.live:
+            self._same_log()
+            entries = self._partition.since(self._experiment, self._lane.cursor)
+            if entries is None:
+                await self._read_stream()
+            elif len(entries) > STEP:
+                await self._send(entries[:STEP])
+                await asyncio.sleep(0)
+            elif not await self._send(entries):
+                self._hub.go_live(self._subscription, self._lane)
+
+    async def _read_stream(self) -> None:
+        """Send what the stream has up to what this process has read when it began."""
+        until = self._partition.tail
+        stretch = self._partition.stretch(self._place, until)
+        async for entries in self._history.read(self._partition.number, stretch):
+            if not self._hub.active(self._subscription):
+                return
+            self._same_log()
+            await self._send(entries)
+            if stretch.scanned > self._budget:
+                raise Lost("limit")
+        if stretch.verdict is not Anchor.PROVEN:
+            raise Lost(stretch.verdict or "unavailable")
+        self._budget -= stretch.scanned
+        if stretch.last is not None:
+            self._place = Position.of(self._partition.number, stretch.last.offset, stretch.last.message_id)
+        self._advance(until)
+
+    async def _send(self, entries: Sequence[Entry]) -> bool:
+        """Send those of `entries` that are this lane's to send; whether that took any waiting."""
+        several = self._hub.partitions > 1
+        mine = self._hub.unsent(self._subscription, entries)
+        live = self._lane.origin
+        frames = [e.replay_frame(several=several) if e.offset <= live else e.live_frame(several=several) for e in mine]
+        for chunk in join(frames):
+            self._subscription.viewer.put(chunk)
+        self.sent += len(mine)
+        if entries:
+            self._place = entries[-1].position
+            self._advance(entries[-1].offset)
+        if not self._viewer.congested:
+            return False
+        await self._viewer.room()
+        return True
+
+    def _advance(self, offset: int) -> None:
+        self._lane.cursor = max(self._lane.cursor, offset)
+
+    def _same_log(self) -> None:
+        if self._partition.generation != self._generation:
+            raise Lost(LogChanged("").reason)

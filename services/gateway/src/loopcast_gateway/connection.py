@@ -1,0 +1,263 @@
+"""
+One WebSocket: bytes in, commands out; shared frames in, one write a tick out.
+
+uvicorn hands over the connection with the handshake's bytes (`--ws`), and it is finished here, without ASGI: a task and
+a receive loop for each viewer is what costs memory, and a viewer only listens. The `websockets` library parses; what is
+sent goes to the transport as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+from websockets.datastructures import Headers
+from websockets.frames import CloseCode as WireCode
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN, SEND_EOF, SERVER
+from websockets.protocol import Protocol as Parser
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from loopcast_gateway import close_codes
+from loopcast_gateway.admission import Admitted, Refusal, admit
+from loopcast_gateway.close_codes import CloseCode
+from loopcast_gateway.frames import close_frame
+from loopcast_gateway.outbox import Outbox
+from loopcast_gateway.protocol import SUBPROTOCOL, ErrorName, Refused
+
+if TYPE_CHECKING:
+    from loopcast_gateway.gateway import Gateway
+
+__all__ = ["Connection"]
+
+HIGH_WATER = 64 * 1024
+"""Bytes in the transport's own buffer, from which on chunks wait in the outbox."""
+
+CLOSE_SECONDS = 3.0
+"""How long a peer has to answer a close frame."""
+
+_logger = logging.getLogger("loopcast_gateway.websockets")
+_logger.setLevel(logging.CRITICAL)
+"""The parser would log each peer that goes without a word."""
+
+
+class Connection(asyncio.Protocol):
+    """A viewer. uvicorn makes one for each request to upgrade, so it may also be refused."""
+
+    __slots__ = (
+        "_closing", "_gateway", "_known", "_outbox", "_parser", "_parts", "_paused", "_queued", "_room", "_transport",
+        "errors",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, known: set[Connection]) -> None:
+        self._gateway = gateway
+        self._known = known
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._parser: Parser | None = None
+        self._parts: list[bytes] | None = None
+        self._outbox = Outbox()
+        self._paused = False
+        self._queued = False
+        self._closing: asyncio.TimerHandle | None = None
+        self._room: asyncio.Event | None = None
+        self.errors = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; uvicorn calls this on an open connection."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._known.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, for whatever reason."""
+        del exc
+        self._known.discard(self)
+        if self._closing is not None:
+            self._closing.cancel()
+        if self._parser is not None:
+            code = self._parser.close_sent or self._parser.close_rcvd
+            self._gateway.left(self, int(code.code) if code is not None else int(WireCode.ABNORMAL_CLOSURE))
+        self._outbox.clear()
+        self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes: first the handshake, then frames."""
+        if self._parser is None:
+            self._shake_hands(data)
+        else:
+            self._parser.receive_data(data)
+            self._parsed(self._parser)
+
+    def eof_received(self) -> None:
+        """The peer sends nothing more, which a WebSocket takes for its end."""
+
+    def pause_writing(self) -> None:
+        """The socket is full: what comes waits here."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The socket takes more."""
+        self._paused = False
+        self.flush()
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        if self._parser is None:
+            self._transport.close()
+        else:
+            self.close(close_codes.RESTART)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the socket takes no more for now."""
+        return self._paused
+
+    async def room(self) -> None:
+        """Wait until the socket has taken all that waits, or is gone."""
+        while self._paused and not self._transport.is_closing():
+            self._room = self._room or asyncio.Event()
+            await self._room.wait()
+
+    def put(self, chunk: bytes) -> None:
+        """Send `chunk` at the end of this tick, or when the socket takes it."""
+        self._outbox.put(chunk)
+        if not self._queued:
+            self._queued = True
+            self._gateway.flusher.add(self)
+
+    def flush(self) -> None:
+        """Write what waits, as far as the socket takes it; close a viewer that leaves too much unread."""
+        self._queued = False
+        outbox, transport = self._outbox, self._transport
+        if transport.is_closing():
+            outbox.clear()
+            return
+        while outbox.size and not self._paused:
+            chunk = outbox.take()
+            self._gateway.tally.sent_bytes += len(chunk)
+            transport.write(chunk)
+        if self._paused:
+            if outbox.over(self._gateway.outbox_bytes, unsent=transport.get_write_buffer_size()):
+                self._too_slow()
+        elif self._room is not None:
+            self._make_room()
+
+    def close(self, code: CloseCode) -> None:
+        """Send what waits, then a close frame, and leave."""
+        if self._parser is None or self._parser.state is not OPEN:
+            return
+        self._parser.send_close(code.code, code.reason)
+        self._parsed(self._parser)
+
+    def _shake_hands(self, request: bytes) -> None:
+        gateway = self._gateway
+        server = ServerProtocol(subprotocols=[Subprotocol(SUBPROTOCOL)], logger=_logger)
+        server.receive_data(request)
+        asked = next((event for event in server.events_received() if isinstance(event, Request)), None)
+        if asked is None:
+            self._transport.close()
+            return
+        answer = _judge(asked, gateway)
+        admitted = answer if isinstance(answer, Admitted) else None
+        if isinstance(answer, Refusal):
+            gateway.tally.rejected[answer.reason] += 1
+        response = server.accept(asked) if admitted is not None else _refuse(server, cast("Refusal", answer))
+        if admitted is not None and response.status_code != 101:
+            gateway.tally.rejected["handshake"] += 1
+        server.send_response(response)
+        self._transport.write(b"".join(server.data_to_send()))
+        if admitted is None or response.status_code != 101:
+            self._transport.close()
+            return
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        # A parser of its own, because the one of the handshake keeps the handshake.
+        self._parser = Parser(SERVER, state=OPEN, max_size=gateway.max_command_bytes, logger=_logger)
+        gateway.joined(self, admitted.experiment)
+
+    def _parsed(self, parser: Parser) -> None:
+        """Act on what the parser made of the bytes, and send what it wants to say."""
+        for event in parser.events_received():
+            if isinstance(event, Frame) and parser.state is OPEN:
+                self._frame(event)
+        if parser.state is not OPEN:
+            self._gateway.gone(self)
+        self._say(parser.data_to_send())
+        if parser.close_expected() and self._closing is None:
+            loop = asyncio.get_running_loop()
+            self._closing = loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT or (frame.opcode is Opcode.CONT and self._parts is not None):
+            self._text(frame)
+        elif frame.opcode is Opcode.BINARY:
+            refusal = Refused(ErrorName.BAD_REQUEST, "This was a binary frame: send commands as text.")
+            self._gateway.sessions.refuse(self, refusal)
+
+    def _text(self, frame: Frame) -> None:
+        if self._parts is None and frame.fin:
+            self._gateway.sessions.received(self, bytes(frame.data))
+            return
+        self._parts = [*(self._parts or ()), bytes(frame.data)]
+        if frame.fin:
+            text, self._parts = b"".join(self._parts), None
+            self._gateway.sessions.received(self, text)
+
+    def _say(self, writes: Iterable[bytes]) -> None:
+        """Put the parser's control frames behind what waits: a peer that only asks and never reads is slow, too."""
+        for data in writes:
+            if data is SEND_EOF or not data:
+                self._queued = True
+                self.flush()
+                self._transport.close()
+            else:
+                self.put(data)
+
+    def _too_slow(self) -> None:
+        """
+        Leave what waits unsent and close.
+
+        The close frame goes behind what the socket already has, so a viewer that reads on within the time sees it.
+        """
+        self._outbox.clear()
+        parser = self._parser
+        if parser is not None and parser.state is OPEN:
+            self._gateway.gone(self)
+            parser.send_close(close_codes.SLOW.code, close_codes.SLOW.reason)
+            parser.data_to_send()
+            self._transport.write(close_frame(close_codes.SLOW))
+            self._closing = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.set()
+
+
+def _judge(asked: Request, gateway: Gateway) -> Admitted | Refusal:
+    headers = {name.lower(): value for name, value in asked.headers.raw_items()}
+    offered = [part.strip() for part in headers.get("sec-websocket-protocol", "").split(",")]
+    return admit(asked.path, headers, offered, origins=gateway.origins, capacity=gateway.capacity())
+
+
+def _refuse(server: ServerProtocol, refusal: Refusal) -> Response:
+    """Problem details (RFC 9457) instead of an upgrade."""
+    response = server.reject(refusal.status, "")
+    problem = {
+        "type": f"urn:loopcast:problem:{refusal.reason}",
+        "title": "The WebSocket handshake was refused",
+        "status": refusal.status,
+        "detail": refusal.detail,
+    }
+    body = msgspec.json.encode(problem)
+    headers = Headers(response.headers)
+    del headers["Content-Type"], headers["Content-Length"]
+    headers["Content-Type"] = "application/problem+json"
+    headers["Content-Length"] = str(len(body))
+    if refusal.retry_after:
+        headers["Retry-After"] = str(refusal.retry_after)
+    return Response(response.status_code, response.reason_phrase, headers, body)

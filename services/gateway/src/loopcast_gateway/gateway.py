@@ -1,0 +1,233 @@
+"""The gateway's parts put together: what the log gives goes to the viewers, who come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from loopcast import metrics as names
+from loopcast.broker.interface import Client
+from loopcast.metrics import Metrics
+from loopcast.origins import Origins
+from loopcast.routing import ANYWHERE
+from loopcast.settings import GatewaySettings, is_loopback
+from loopcast_gateway import close_codes
+from loopcast_gateway.admission import Capacity
+from loopcast_gateway.catchup import CatchUp
+from loopcast_gateway.connection import Connection
+from loopcast_gateway.entry import Entry
+from loopcast_gateway.flusher import Flusher
+from loopcast_gateway.frames import text_frame
+from loopcast_gateway.history import History
+from loopcast_gateway.hub import Hub
+from loopcast_gateway.partition import Partition
+from loopcast_gateway.protocol import Gap, GoAway, PingFrame, encode
+from loopcast_gateway.session import Sessions
+from loopcast_gateway.tail import Tail
+from loopcast_gateway.tally import Tally
+
+__all__ = ["Gateway"]
+
+log = structlog.get_logger(__name__)
+
+NAME = "loopcast-gateway"
+PACE = 400
+"""Connections that are asked to leave in a second, so that they do not all come back in the same one."""
+
+SPREAD_MS = 1000
+"""Within how much time a client is asked to come back, at least."""
+
+PING_SLOTS = 10
+REPORT_SECONDS = 1.0
+
+
+class Gateway:
+    """Reads the log once, and serves every viewer of this process."""
+
+    def __init__(self, client: Client, settings: GatewaySettings, metrics: Metrics) -> None:
+        url, topology = settings.amqp_url, settings.broker_topology
+        self.settings = settings
+        self.outbox_bytes = settings.outbox_bytes
+        self.max_command_bytes = settings.max_command_bytes
+        self.origins = Origins(settings.allowed_origins, loopback=is_loopback(settings.host))
+        self.tally = Tally()
+        self.flusher = Flusher(lambda callback: asyncio.get_running_loop().call_soon(callback))
+        self.hub = Hub(topology.partitions)
+        self.history = History(client, url, topology, name=NAME)
+        self.tails = [self._tail(client, n, stream) for n, stream in enumerate(topology.streams)]
+        self.sessions = Sessions(
+            self.hub,
+            self.tails,
+            CatchUp(self.hub, self.tails, self.history, self.tally, max_scan=settings.replay_max_scan),
+            self.tally,
+            stats=self.stats,
+            max_subscriptions=settings.max_subscriptions,
+            max_command_bytes=settings.max_command_bytes,
+            ping_seconds=settings.ping_seconds,
+        )
+        self.draining = False
+        self._metrics = metrics
+        self._latency = metrics.histogram(names.GATEWAY_LATENCY)
+        self._known: set[Connection] = set()
+        # Each connection is in one of these, and each of these is pinged in its turn.
+        self._slots: list[set[Connection]] = [set() for _ in range(PING_SLOTS)]
+
+    def connection(self, known: set[Connection]) -> Connection:
+        """What speaks WebSocket on a connection that asked for it; `known` are the server's connections."""
+        return Connection(self, known)
+
+    def capacity(self) -> Capacity:
+        """Whether there is room for one more viewer."""
+        return Capacity(self.connections, self.settings.max_connections, self.draining)
+
+    @property
+    def connections(self) -> int:
+        """How many viewers there are."""
+        return sum(map(len, self._slots))
+
+    def joined(self, viewer: Connection, experiment: str | None) -> None:
+        """A handshake was finished."""
+        min(self._slots, key=len).add(viewer)
+        self.sessions.opened(viewer, experiment)
+
+    def gone(self, viewer: Connection) -> None:
+        """A viewer is sent nothing more. Safe to call again."""
+        for slot in self._slots:
+            slot.discard(viewer)
+        self.sessions.closed(viewer)
+
+    def left(self, viewer: Connection, code: int) -> None:
+        """A connection ended with `code`."""
+        self.tally.closes[str(code)] += 1
+        self.gone(viewer)
+
+    def stats(self) -> dict[str, object]:
+        """What this process is doing, with PromptLooper's four keys first."""
+        followers = dict(self.hub.followers())
+        everything = followers.pop(ANYWHERE, 0)
+        sizes: dict[str, int] = {}
+        for tail in self.tails:
+            sizes.update(tail.partition.recent.sizes() if tail.partition.recent is not None else {})
+        return {
+            "total_connections": self.connections,
+            "global_subscribers": everything,
+            "experiment_subscriptions": followers,
+            "replay_buffer_sizes": sizes,
+            "draining": self.draining,
+            "log": [
+                {
+                    "partition": tail.partition.number,
+                    "connected": tail.connected,
+                    "ready": tail.ready.is_set(),
+                    "offset": tail.partition.tail,
+                    "pos": tail.partition.pos,
+                }
+                for tail in self.tails
+            ],
+        }
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the log, ping and report, until left."""
+        tasks = [asyncio.create_task(work) for work in (*(t.run() for t in self.tails), self._ping(), self._report())]
+        for task in tasks:
+            task.add_done_callback(_complain)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """
+        Ask every viewer to leave, at times spread so that they do not all come back in one moment.
+
+        A few leave at once; many take up to most of the time that a stop may take.
+        """
+        self.draining = True
+        viewers = [viewer for slot in self._slots for viewer in slot]
+        random.shuffle(viewers)
+        window = min(len(viewers) / PACE, self.settings.drain_seconds * 0.8)
+        begun = time.monotonic()
+        for count, viewer in enumerate(viewers):
+            due = begun + window * count / len(viewers)
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            self._send_away(viewer, SPREAD_MS + round(window * 1000))
+
+    def entries(self, partition: Partition, entries: Sequence[Entry]) -> None:
+        """Send on what is new in the log."""
+        if not entries:
+            return
+        self.tally.events += len(entries)
+        self.tally.deliveries += self.hub.dispatch(partition.number, entries)
+        if entries[-1].recorded:
+            self._latency.observe(max(0.0, time.time() - entries[-1].recorded / 1e6))
+
+    def _gap(self, partition: Partition, reason: str) -> None:
+        """Tell who follows live that the log is not what it was; who catches up finds out by itself."""
+        for subscription in self.hub.subscriptions(partition.number):
+            if subscription.lane(partition.number).live:
+                frame = Gap(experiment_id=subscription.experiment, reason=reason, pos=partition.pos)
+                subscription.viewer.put(text_frame(encode(frame)))
+
+    def _send_away(self, viewer: Connection, spread_ms: int) -> None:
+        # Jitter against a herd, not a secret.
+        wait = random.randrange(spread_ms)  # noqa: S311
+        viewer.put(text_frame(encode(GoAway(code=close_codes.RESTART.code, reconnect_in_ms=wait))))
+        viewer.close(close_codes.RESTART)
+
+    async def _ping(self) -> None:
+        while True:
+            for slot in self._slots:
+                await asyncio.sleep(self.settings.ping_seconds / PING_SLOTS)
+                frame = text_frame(encode(PingFrame(pos=[tail.partition.pos for tail in self.tails])))
+                for viewer in list(slot):
+                    viewer.put(frame)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            self.report()
+
+    def report(self) -> None:
+        """Bring the metrics up to date."""
+        self.tally.report(self._metrics)
+        followers = dict(self.hub.followers())
+        self._metrics.gauge(names.GATEWAY_CONNECTIONS).set(self.connections)
+        self._metrics.gauge(names.GATEWAY_SUBSCRIPTIONS, kind="all").set(followers.pop(ANYWHERE, 0))
+        self._metrics.gauge(names.GATEWAY_SUBSCRIPTIONS, kind="experiment").set(sum(followers.values()))
+        for tail in self.tails:
+            number = str(tail.partition.number)
+            self._metrics.gauge(names.GATEWAY_OFFSET, partition=number).set(tail.partition.tail)
+            self._metrics.gauge(names.BROKER_CONNECTED, connection=f"log.{number}").set(tail.connected)
+
+    def _tail(self, client: Client, number: int, stream: str) -> Tail:
+        settings = self.settings
+        partition = Partition(
+            number,
+            ring_events=settings.ring_events,
+            ring_bytes=settings.ring_bytes,
+            ring_total_bytes=settings.ring_total_bytes,
+        )
+        return Tail(
+            client,
+            settings.amqp_url,
+            stream,
+            partition,
+            name=NAME,
+            backlog=settings.replay_max_scan,
+            on_entries=self.entries,
+            on_gap=self._gap,
+        )
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task_failed", exc_info=error)

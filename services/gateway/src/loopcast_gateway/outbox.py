@@ -1,0 +1,61 @@
+"""
+What one viewer has still to be sent: shared chunks of bytes, a limit, and when to give up on a viewer.
+
+The socket is given bytes only while it takes them. Once it says that it is full, chunks wait here, by reference, so
+that a viewer that does not read costs a list entry a chunk and no copy, up to the limit.
+"""
+
+from __future__ import annotations
+
+__all__ = ["WRITE_BYTES", "Outbox"]
+
+WRITE_BYTES = 256 * 1024
+"""At most this much is joined for one write; a larger chunk is written alone."""
+
+
+class Outbox:
+    """
+    The chunks that wait, in order.
+
+    The limit counts what waits here and what the socket was given and has not sent. Bytes with nothing waiting behind
+    them are never too much: a viewer that had read everything may be sent any one event, however large, or it would be
+    closed for that event again each time it came back.
+    """
+
+    __slots__ = ("_chunks", "size")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self.size = 0
+        """How many bytes wait here."""
+
+    def put(self, chunk: bytes) -> None:
+        """Add `chunk` behind the others."""
+        self._chunks.append(chunk)
+        self.size += len(chunk)
+
+    def take(self) -> bytes:
+        """What to write next, at most :data:`WRITE_BYTES` unless one chunk is larger; empty if nothing waits."""
+        chunks = self._chunks
+        if self.size <= WRITE_BYTES:
+            taken = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            self.size = 0
+            return taken
+        count, size = 1, len(chunks[0])
+        while count < len(chunks) and size + len(chunks[count]) <= WRITE_BYTES:
+            size += len(chunks[count])
+            count += 1
+        taken = b"".join(chunks[:count])
+        del chunks[:count]
+        self.size -= size
+        return taken
+
+    def over(self, limit: int, *, unsent: int) -> bool:
+        """Whether the viewer has left too much unread; `unsent` is what the socket was given and has not sent."""
+        return self.size > 0 and self.size + unsent > limit
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._chunks.clear()
+        self.size = 0

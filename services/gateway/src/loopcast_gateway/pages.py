@@ -1,0 +1,135 @@
+"""Pages of history for HTTP: from the rings where they reach, else from the stream, never more than a bounded scan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loopcast.errors import LoopcastError
+from loopcast.position import Anchor, Position
+from loopcast_gateway.entry import Entry
+from loopcast_gateway.history import History
+from loopcast_gateway.prover import Prover
+from loopcast_gateway.query import Query
+from loopcast_gateway.tail import Tail
+
+__all__ = ["Gone", "Page", "Pages"]
+
+CLOCKS_SECONDS = 60.0
+"""How far the clocks of producers and broker may differ: a stream is sought by the one, filtered by the other."""
+
+FIRST_BLOCK = 5_000
+"""Messages read first when the newest events are sought from the end; each further block is four times that."""
+
+
+class Gone(LoopcastError):
+    """A position that the log does not prove; the message is the reason as the protocol has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events in the order that was asked for."""
+
+    entries: Sequence[Entry]
+    next: str | None
+    """The position to ask with for the following page; None where there can be none."""
+    complete: bool
+    """Whether these are all the events that were asked for."""
+
+
+class Pages:
+    """The history of one partition."""
+
+    def __init__(self, tail: Tail, history: History, prover: Prover, *, max_scan: int) -> None:
+        self._tail = tail
+        self._partition = tail.partition
+        self._history = history
+        self._prover = prover
+        self._max_scan = max_scan
+
+    async def page(self, experiment: str, query: Query) -> Page:
+        """
+        The events of `experiment` that `query` asks for.
+
+        Raises:
+            Gone: the log does not prove the position that was given.
+            BrokerError: the stream cannot be read.
+            TimeoutError: the same.
+        """
+        for anchor in (query.after, query.before):
+            if anchor is not None and (verdict := await self._prover.prove(anchor)) is not Anchor.PROVEN:
+                raise Gone(verdict)
+        if query.since is not None and query.since > time.time() + CLOCKS_SECONDS / 2:
+            # The broker answers a time to come with silence.
+            return Page((), None, complete=True)
+        if query.order == "newest":
+            return await self._newest(experiment, query)
+        return await self._oldest(experiment, query)
+
+    async def _oldest(self, experiment: str, query: Query) -> Page:
+        until = self._partition.tail if query.before is None else query.before.offset - 1
+        behind = -1 if query.after is None else query.after.offset
+        recent = self._partition.since(experiment, behind)
+        if recent is not None:
+            found = [e for e in recent if e.offset <= until and _later(e, query)]
+            return self._forward(found, query, whole=True, last=None)
+        stretch = self._partition.stretch(query.after if query.after is not None else -1, until)
+        start = None if query.since is None else f"@{max(0, int(query.since - CLOCKS_SECONDS))}"
+        found = []
+        async for entries in self._history.read(self._partition.number, stretch, start=start):
+            found += [e for e in entries if e.experiment == experiment and _later(e, query)]
+            if len(found) > query.limit or stretch.scanned > self._max_scan:
+                break
+        if stretch.verdict is not Anchor.PROVEN:
+            raise Gone(stretch.verdict or "unavailable")
+        last = stretch.last
+        place = None if last is None else str(Position.of(self._partition.number, last.offset, last.message_id))
+        return self._forward(found, query, whole=stretch.done, last=place)
+
+    def _forward(self, found: Sequence[Entry], query: Query, *, whole: bool, last: str | None) -> Page:
+        if len(found) > query.limit:
+            shown = found[: query.limit]
+            return Page(shown, shown[-1].pos, complete=False)
+        place = found[-1].pos if whole and found else last
+        return Page(found, place or (str(query.after) if query.after else None), complete=whole)
+
+    async def _newest(self, experiment: str, query: Query) -> Page:
+        until = self._partition.tail if query.before is None else query.before.offset - 1
+        behind = -1 if query.after is None else query.after.offset
+        recent = self._partition.since(experiment, behind)
+        if recent is not None:
+            return _backward([e for e in recent if e.offset <= until and _later(e, query)], query, whole=True)
+        return await self._newest_of_stream(experiment, query, behind, until)
+
+    async def _newest_of_stream(self, experiment: str, query: Query, behind: int, until: int) -> Page:
+        """Read blocks from the end towards the beginning, because a stream is read forwards only."""
+        found: list[Entry] = []
+        block, scanned, high = FIRST_BLOCK, 0, until
+        whole = high <= behind
+        while not whole and len(found) <= query.limit and scanned < self._max_scan:
+            low = max(behind, high - block)
+            stretch = self._partition.stretch(low, high)
+            part: list[Entry] = []
+            async for entries in self._history.read(self._partition.number, stretch):
+                part += entries
+            found = [e for e in part if e.experiment == experiment and _later(e, query)] + found
+            scanned += stretch.scanned
+            whole = low <= behind or (query.since is not None and bool(part) and not _near(part[0], query))
+            high, block = low, block * 4
+        return _backward(found, query, whole=whole)
+
+
+def _later(entry: Entry, query: Query) -> bool:
+    return query.since is None or entry.recorded > query.since * 1e6
+
+
+def _near(entry: Entry, query: Query) -> bool:
+    """Whether what stands before `entry` could still be later than the time that was given."""
+    return query.since is None or entry.recorded > (query.since - CLOCKS_SECONDS) * 1e6
+
+
+def _backward(found: Sequence[Entry], query: Query, *, whole: bool) -> Page:
+    shown = list(reversed(found))[: query.limit]
+    complete = whole and len(shown) == len(found)
+    return Page(shown, shown[-1].pos if shown else None, complete=complete)

@@ -1,0 +1,288 @@
+"""
+The protocol `loopcast.v1.json`: what a client may say and what the gateway says, one JSON object a frame.
+
+These classes are the only list of actions and frames; `docs/protocol.md` is held to them by a test. A field that a
+command does not have is refused, not ignored: who asks for a filter that this version lacks must hear of it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import msgspec
+
+from loopcast.errors import InvalidExperiment, InvalidPosition
+from loopcast.position import Position
+from loopcast.routing import ANYWHERE, NOWHERE, check_experiment
+
+__all__ = ["COMMANDS", "FRAMES", "SUBPROTOCOL", "Command", "ErrorName", "Refused", "encode", "read_command"]
+
+SUBPROTOCOL = "loopcast.v1.json"
+
+Id = int | str
+"""What a client names a command by, to find its answer."""
+
+MAX_ID_LENGTH = 64
+
+
+class ErrorName(enum.StrEnum):
+    """Why a command was refused. The numbers are Centrifugo's, where it has one."""
+
+    METHOD_NOT_FOUND = "method_not_found"
+    ALREADY_SUBSCRIBED = "already_subscribed"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    BAD_REQUEST = "bad_request"
+    NOT_AVAILABLE = "not_available"
+
+    @property
+    def code(self) -> int:
+        """Its number."""
+        return _CODES[self]
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same command may succeed later."""
+        return self is ErrorName.NOT_AVAILABLE
+
+
+_CODES = {
+    ErrorName.METHOD_NOT_FOUND: 104,
+    ErrorName.ALREADY_SUBSCRIBED: 105,
+    ErrorName.LIMIT_EXCEEDED: 106,
+    ErrorName.BAD_REQUEST: 107,
+    ErrorName.NOT_AVAILABLE: 108,
+}
+
+
+class Refused(Exception):
+    """A command that is not carried out: becomes an error frame."""
+
+    def __init__(self, name: ErrorName, message: str, id_: Id | None = None) -> None:
+        super().__init__(message)
+        self.name = name
+        self.id = id_
+
+
+class Command(msgspec.Struct, tag_field="action", forbid_unknown_fields=True, kw_only=True):
+    """What a client says."""
+
+    id: Id | None = None
+
+
+class Subscribe(Command, tag="subscribe", kw_only=True, rename={"start": "from"}):
+    """Follow an experiment, or `*` for all: from now on, from the earliest event, or from behind a `pos`."""
+
+    experiment_id: str
+    start: Literal["now", "earliest"] = "now"
+    resume: str | list[str] | None = None
+
+
+class Unsubscribe(Command, tag="unsubscribe", kw_only=True):
+    """Follow it no more. It is no error not to have followed it."""
+
+    experiment_id: str
+
+
+class Stats(Command, tag="stats", kw_only=True):
+    """Ask for the numbers of `GET /v1/stats`."""
+
+
+class Ping(Command, tag="ping", kw_only=True):
+    """Ask for a pong."""
+
+
+class Pong(Command, tag="pong", kw_only=True):
+    """Answer a ping; any other frame does as well."""
+
+
+class Earliest(msgspec.Struct, kw_only=True):
+    """The first message that the log still has."""
+
+    pos: str
+    ts: float
+
+
+class Frame(msgspec.Struct, tag_field="type", omit_defaults=True, kw_only=True):
+    """What the gateway says."""
+
+
+class Welcome(Frame, tag="welcome", kw_only=True):
+    """The first frame of a connection."""
+
+    session: str
+    server_time: float
+    ping_ms: int
+    limits: dict[str, int]
+
+
+class Subscribed(Frame, tag="subscribed", kw_only=True):
+    """The subscription stands. `recovered` answers a `resume`: true is all of it, false names the `reason`."""
+
+    id: Id | None = None
+    experiment_id: str
+    pos: str | list[str] | None = None
+    recovered: bool | None = None
+    reason: str | None = None
+    earliest: Earliest | None = None
+
+
+class EventFrame(Frame, tag="event", kw_only=True):
+    """An event, byte for byte as the log has it; `p` is its partition where there are several."""
+
+    pos: str
+    p: int | None = None
+    replay: bool = False
+    event: msgspec.Raw
+
+
+class CaughtUp(Frame, tag="caught_up", kw_only=True):
+    """The history is sent (`events` of them); what follows is live."""
+
+    experiment_id: str
+    pos: str | list[str] | None = None
+    events: int
+
+
+class Gap(Frame, tag="gap", kw_only=True):
+    """Events are missing here: the `reason` says why, `pos` is where it goes on."""
+
+    experiment_id: str
+    reason: str
+    pos: str | None = None
+
+
+class Unsubscribed(Frame, tag="unsubscribed", kw_only=True):
+    """The subscription ended: under 2500 for good, from 2500 on subscribe again."""
+
+    id: Id | None = None
+    experiment_id: str
+    code: int
+    reason: str
+
+
+class StatsFrame(Frame, tag="stats", kw_only=True):
+    """The numbers that were asked for."""
+
+    id: Id | None = None
+    data: dict[str, object]
+
+
+class PingFrame(Frame, tag="ping", kw_only=True):
+    """Sent in turn to every connection. `pos` is the end of each partition, valid for every subscription."""
+
+    pos: list[str | None]
+
+
+class PongFrame(Frame, tag="pong", kw_only=True):
+    """The answer to a ping."""
+
+    id: Id | None = None
+
+
+class GoAway(Frame, tag="goaway", kw_only=True):
+    """The connection is about to be closed; come back after so many milliseconds."""
+
+    code: int
+    reconnect_in_ms: int
+
+
+class ErrorFrame(Frame, tag="error", kw_only=True):
+    """A command was refused."""
+
+    id: Id | None = None
+    code: int
+    name: str
+    message: str
+    temporary: bool
+
+
+COMMANDS: tuple[type[Command], ...] = (Subscribe, Unsubscribe, Stats, Ping, Pong)
+"""Every action."""
+
+FRAMES: tuple[type[Frame], ...] = (
+    Welcome, Subscribed, EventFrame, CaughtUp, Gap, Unsubscribed, StatsFrame, PingFrame, PongFrame, GoAway, ErrorFrame,
+)  # fmt: skip
+"""Every frame."""
+
+
+class _Head(msgspec.Struct):
+    id: Id | None = None
+    action: object = None
+
+
+_ACTIONS = {str(c.__struct_config__.tag) for c in COMMANDS}
+_decoder = msgspec.json.Decoder(Subscribe | Unsubscribe | Stats | Ping | Pong)
+_head = msgspec.json.Decoder(_Head)
+encode = msgspec.json.Encoder().encode
+
+
+def read_command(text: bytes) -> Command:
+    """
+    Read and check one command.
+
+    Raises:
+        Refused: it is none; the sentence says what is wrong, and carries the command's id where it could be read.
+    """
+    try:
+        command: Command = _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _refusal(text, error) from None
+    if isinstance(command.id, str) and len(command.id) > MAX_ID_LENGTH:
+        raise Refused(ErrorName.BAD_REQUEST, f'"id" has more than {MAX_ID_LENGTH} characters.')
+    if isinstance(command, Subscribe | Unsubscribe):
+        _check_experiment(command)
+    return command
+
+
+def positions(command: Subscribe, partitions: range) -> dict[int, Position]:
+    """
+    The positions that `command` resumes by, by partition.
+
+    Raises:
+        Refused: one is no position, is given twice, or is of a partition that the experiment is not in.
+    """
+    tokens = [command.resume] if isinstance(command.resume, str) else command.resume or []
+    found: dict[int, Position] = {}
+    for token in tokens:
+        try:
+            position = Position.parse(token)
+        except InvalidPosition as error:
+            raise Refused(ErrorName.BAD_REQUEST, str(error), command.id) from None
+        if position.partition not in partitions or position.partition in found:
+            raise Refused(
+                ErrorName.BAD_REQUEST, f"The position {token!r} is not one of this subscription's.", command.id
+            )
+        found[position.partition] = position
+    if command.resume is not None and len(found) != len(partitions):
+        raise Refused(
+            ErrorName.BAD_REQUEST,
+            f"{len(partitions)} positions are needed to resume, one a partition; {len(found)} were given.",
+            command.id,
+        )
+    return found
+
+
+def _check_experiment(command: Subscribe | Unsubscribe) -> None:
+    if command.experiment_id == ANYWHERE:
+        return
+    if command.experiment_id == NOWHERE:
+        raise Refused(
+            ErrorName.BAD_REQUEST, "Events that name no experiment are seen by subscribers of * only.", command.id
+        )
+    try:
+        check_experiment(command.experiment_id)
+    except InvalidExperiment as error:
+        raise Refused(ErrorName.BAD_REQUEST, str(error), command.id) from None
+
+
+def _refusal(text: bytes, error: Exception) -> Refused:
+    try:
+        head = _head.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Refused(ErrorName.BAD_REQUEST, f"This is no command: {error}.")
+    id_ = head.id if not isinstance(head.id, str) or len(head.id) <= MAX_ID_LENGTH else None
+    if isinstance(head.action, str) and head.action not in _ACTIONS:
+        known = ", ".join(sorted(_ACTIONS))
+        return Refused(ErrorName.METHOD_NOT_FOUND, f"There is no action {head.action[:40]!r}; there are {known}.", id_)
+    return Refused(ErrorName.BAD_REQUEST, f"This is no command: {error}.", id_)

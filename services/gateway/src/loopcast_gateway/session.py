@@ -1,0 +1,212 @@
+"""What a viewer's commands do. One object serves every connection: a connection keeps nothing but bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Protocol, cast
+
+import structlog
+
+from loopcast.position import Position
+from loopcast_gateway.catchup import CatchUp
+from loopcast_gateway.close_codes import TOO_MANY_ERRORS, CloseCode
+from loopcast_gateway.frames import text_frame
+from loopcast_gateway.hub import Hub, Subscription
+from loopcast_gateway.protocol import (
+    Command,
+    ErrorFrame,
+    ErrorName,
+    Frame,
+    Ping,
+    PongFrame,
+    Refused,
+    Stats,
+    StatsFrame,
+    Subscribe,
+    Unsubscribe,
+    Unsubscribed,
+    Welcome,
+    encode,
+    positions,
+    read_command,
+)
+from loopcast_gateway.tail import Tail
+from loopcast_gateway.tally import Tally
+
+__all__ = ["Connection", "Sessions"]
+
+log = structlog.get_logger(__name__)
+
+MAX_ERRORS = 10
+"""Commands refused in a row, after which the connection is closed: whoever sends them does not read the answers."""
+
+BY_REQUEST = 2000
+
+
+class Connection(Protocol):
+    """One viewer, as its commands see it."""
+
+    errors: int
+    """How many commands were refused since the last good one."""
+
+    def put(self, chunk: bytes) -> None:
+        """Take bytes to send."""
+        ...
+
+    def close(self, code: CloseCode) -> None:
+        """Send what waits, then a close frame."""
+        ...
+
+
+class Sessions:
+    """The conversations of one gateway with its viewers."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        tails: Sequence[Tail],
+        catch_up: CatchUp,
+        tally: Tally,
+        *,
+        stats: Callable[[], dict[str, object]],
+        max_subscriptions: int,
+        max_command_bytes: int,
+        ping_seconds: float,
+    ) -> None:
+        self._hub = hub
+        self._tails = tails
+        self._catch_up = catch_up
+        self._tally = tally
+        self._stats = stats
+        self._max_subscriptions = max_subscriptions
+        self._limits = {"message_bytes": max_command_bytes, "subscriptions": max_subscriptions}
+        self._ping_ms = round(ping_seconds * 1000)
+        self._tasks: dict[Connection, set[asyncio.Task[None]]] = {}
+
+    def opened(self, viewer: Connection, experiment: str | None) -> None:
+        """A viewer came; `experiment` is followed from the start where its path names one."""
+        frame = Welcome(
+            session=secrets.token_hex(8), server_time=time.time(), ping_ms=self._ping_ms, limits=self._limits
+        )
+        self._say(viewer, frame)
+        if experiment is not None:
+            self._subscribe(viewer, Subscribe(experiment_id=experiment))
+
+    def closed(self, viewer: Connection) -> None:
+        """A viewer went."""
+        for task in self._tasks.pop(viewer, ()):
+            task.cancel()
+        self._hub.drop(viewer)
+
+    def received(self, viewer: Connection, text: bytes) -> None:
+        """A viewer sent a text message."""
+        try:
+            command = read_command(text)
+            self._tally.commands[str(command.__struct_config__.tag)] += 1
+            self._obey(viewer, command)
+        except Refused as refusal:
+            self.refuse(viewer, refusal)
+        else:
+            viewer.errors = 0
+
+    def refuse(self, viewer: Connection, refusal: Refused) -> None:
+        """Tell a viewer that its command is not carried out."""
+        self._tally.errors[refusal.name] += 1
+        self._say(
+            viewer,
+            ErrorFrame(
+                id=refusal.id,
+                code=refusal.name.code,
+                name=refusal.name,
+                message=str(refusal),
+                temporary=refusal.name.temporary,
+            ),
+        )
+        viewer.errors += 1
+        if viewer.errors >= MAX_ERRORS:
+            viewer.close(TOO_MANY_ERRORS)
+
+    def _obey(self, viewer: Connection, command: Command) -> None:
+        match command:
+            case Subscribe():
+                self._subscribe(viewer, command)
+            case Unsubscribe():
+                self._hub.remove(viewer, command.experiment_id)
+                frame = Unsubscribed(
+                    id=command.id, experiment_id=command.experiment_id, code=BY_REQUEST, reason="by request"
+                )
+                self._say(viewer, frame)
+            case Stats():
+                self._say(viewer, StatsFrame(id=command.id, data=self._stats()))
+            case Ping():
+                self._say(viewer, PongFrame(id=command.id))
+
+    def _subscribe(self, viewer: Connection, command: Subscribe) -> None:
+        resumed = positions(command, self._hub.covered(command.experiment_id))
+        self._admit(viewer, command)
+        subscription = self._hub.add(viewer, command.experiment_id)
+        if all(self._tails[lane.partition].ready.is_set() for lane in subscription.lanes):
+            self._begin(subscription, command, resumed)
+        else:
+            self._spawn(viewer, self._begin_when_ready(subscription, command, resumed))
+
+    async def _begin_when_ready(
+        self, subscription: Subscription, command: Subscribe, resumed: dict[int, Position]
+    ) -> None:
+        for lane in subscription.lanes:
+            await self._tails[lane.partition].ready.wait()
+        if self._hub.active(subscription):
+            self._begin(subscription, command, resumed)
+
+    def _begin(self, subscription: Subscription, command: Subscribe, resumed: dict[int, Position]) -> None:
+        viewer, id_ = cast("Connection", subscription.viewer), command.id
+        tails = [tail.partition.tail for tail in self._tails]
+        cursors = {lane.partition: tails[lane.partition] for lane in subscription.lanes}
+        if resumed:
+            cursors = {n: position.offset for n, position in resumed.items()}
+            self._spawn(viewer, self._catch_up.from_positions(subscription, resumed, id_))
+        elif command.start == "earliest":
+            cursors = dict.fromkeys(cursors, -1)
+            self._spawn(viewer, self._catch_up.from_earliest(subscription, id_))
+        self._hub.place(subscription, cursors, tails)
+        if not resumed and command.start == "now":
+            self._catch_up.from_now(subscription, id_)
+
+    def _admit(self, viewer: Connection, command: Subscribe) -> None:
+        present = self._hub.get(viewer, command.experiment_id)
+        if present is not None and present.lingers:
+            raise Refused(
+                ErrorName.NOT_AVAILABLE, "The subscription that you ended is still sending: try again.", command.id
+            )
+        if present is not None:
+            raise Refused(
+                ErrorName.ALREADY_SUBSCRIBED,
+                f"This connection follows {command.experiment_id!r} already: unsubscribe first.",
+                command.id,
+            )
+        if self._hub.count(viewer) >= self._max_subscriptions:
+            raise Refused(
+                ErrorName.LIMIT_EXCEEDED,
+                f"A connection may have {self._max_subscriptions} subscriptions: unsubscribe, or follow *.",
+                command.id,
+            )
+
+    def _spawn(self, viewer: Connection, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks = self._tasks.setdefault(viewer, set())
+        tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(viewer, done))
+
+    def _ended(self, viewer: Connection, task: asyncio.Task[None]) -> None:
+        tasks = self._tasks.get(viewer, set())
+        tasks.discard(task)
+        if not tasks:
+            self._tasks.pop(viewer, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("subscription_failed", exc_info=error)
+
+    def _say(self, viewer: Connection, frame: Frame) -> None:
+        viewer.put(text_frame(encode(frame)))

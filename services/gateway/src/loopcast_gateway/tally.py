@@ -1,0 +1,47 @@
+"""What is counted on the hot paths: plain numbers, handed to the metrics once a second instead of once an event."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from loopcast import metrics as names
+from loopcast.metrics import Definition, Metrics
+
+__all__ = ["Tally"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts since the last :meth:`report`."""
+
+    events: int = 0
+    repeats: int = 0
+    deliveries: int = 0
+    sent_bytes: int = 0
+    closes: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    commands: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    resumes: Counter[str] = field(default_factory=Counter)
+
+    def report(self, metrics: Metrics) -> None:
+        """Add everything to the counters, and begin anew."""
+        metrics.counter(names.GATEWAY_EVENTS).inc(self.events)
+        metrics.counter(names.GATEWAY_REPEATS).inc(self.repeats)
+        metrics.counter(names.GATEWAY_DELIVERIES).inc(self.deliveries)
+        metrics.counter(names.GATEWAY_SENT_BYTES).inc(self.sent_bytes)
+        self.events = self.repeats = self.deliveries = self.sent_bytes = 0
+        for definition, counts in self._labelled():
+            for value, count in counts.items():
+                metrics.counter(definition, **{definition.labels[0]: value}).inc(count)
+            counts.clear()
+
+    def _labelled(self) -> list[tuple[Definition, Counter[str]]]:
+        return [
+            (names.GATEWAY_CLOSES, self.closes),
+            (names.GATEWAY_REJECTED, self.rejected),
+            (names.GATEWAY_COMMANDS, self.commands),
+            (names.GATEWAY_ERRORS, self.errors),
+            (names.GATEWAY_RESUMES, self.resumes),
+        ]

@@ -1,0 +1,221 @@
+"""A gateway as a process of its own, viewers by an independent library, and a way to put events into its log."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from urllib.parse import quote
+
+import httpx
+import msgspec
+import pytest
+from websockets.asyncio.client import connect
+
+from loopcast.broker.clients import client_of
+from loopcast.broker.declare import ensure
+from loopcast.broker.publisher import Publisher
+from loopcast.events import Event, format_time, source_of
+from loopcast.ids import new_emitter, uuid7
+from loopcast.routing import partition_of
+from loopcast.topology import Topology
+from loopcast.wire import to_message
+
+READY_SECONDS = 30
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Gateway:
+    """A running gateway."""
+
+    def __init__(self, url, **settings):
+        self.port, self.ops_port = free_port(), free_port()
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
+        given = {f"LOOPCAST_{name.upper()}": str(value) for name, value in settings.items()}
+        assigned = {"LOOPCAST_PORT": str(self.port), "LOOPCAST_OPS_PORT": str(self.ops_port), "LOOPCAST_AMQP_URL": url}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "loopcast_gateway"],
+            env={**clean, **assigned, **given},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.errors = None
+
+    @property
+    def http(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self):
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    def wait_ready(self):
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.process.communicate()[1]
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"http://127.0.0.1:{self.ops_port}/readyz").status_code == 200:
+                    return self
+            time.sleep(0.05)
+        raise AssertionError("the gateway was never ready")
+
+    def metric(self, name):
+        """The value of a metric, with its labels as Prometheus writes them; None where it is not there."""
+        text = httpx.get(f"http://127.0.0.1:{self.ops_port}/metrics").text
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        return None if found is None else float(found[1])
+
+    def stop(self):
+        """End it as an operator does; what it wrote to its log."""
+        if self.errors is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.errors = self.process.communicate(timeout=40)[1]
+        return self.errors
+
+
+@pytest.fixture
+def start_gateway(vhost_url):
+    """Starts gateways on a virtual host of this test, with settings; each has to end well and log no defect."""
+    running = []
+
+    def start(**settings):
+        running.append(Gateway(vhost_url, **settings))
+        return running[-1].wait_ready()
+
+    yield start
+    for gateway in running:
+        log = gateway.stop()
+        assert 0 == gateway.process.returncode, log
+        assert "Traceback" not in log, log
+
+
+@pytest.fixture
+def gateway(start_gateway):
+    """A running gateway with its own log."""
+    return start_gateway()
+
+
+class Feed:
+    """Puts events into the log, as the producer does it."""
+
+    def __init__(self, url, partitions):
+        self.topology = Topology(partitions=partitions)
+        self._url = url
+        self._client = client_of("loopcast")
+        self._emitter = new_emitter()
+        self._counts = {}
+        self._publisher = Publisher(self._client, url, name="feed")
+
+    async def __aenter__(self):
+        await ensure(self._client, self._url, self.topology, mode="declare", name="feed")
+        await self._publisher.__aenter__()
+        await self._publisher.wait_connected()
+        return self
+
+    async def __aexit__(self, *exc):
+        await self._publisher.__aexit__(*exc)
+
+    def event(self, experiment, data, *, sequence=None):
+        count = self._counts[experiment] = self._counts.get(experiment, 0) + 1
+        recorded = time.time_ns() // 1000
+        return Event(
+            id=uuid7(),
+            source=source_of(experiment, experiment),
+            type="state_enter",
+            time=format_time(recorded),
+            experiment=experiment,
+            run=experiment,
+            attempt=1,
+            recorded_time=format_time(recorded),
+            emitter=self._emitter,
+            sequence=f"{count if sequence is None else sequence:020}",
+            data=msgspec.Raw(json.dumps(data).encode()),
+        )
+
+    async def send(self, experiment, *items):
+        """Publish objects as events of `experiment`; the events."""
+        return await self.publish([self.event(experiment, item) for item in items])
+
+    async def publish(self, events):
+        """Publish events as they are, and wait for the confirm."""
+        partitions = self.topology.partitions
+        messages = [to_message(e, partition_of(e.experiment, partitions)) for e in events]
+        for start in range(0, len(messages), 1000):
+            await self._publisher.publish(messages[start : start + 1000], timeout=30)
+        return events
+
+
+@pytest.fixture
+def feed(vhost_url):
+    """Makes a feed for the log of this test: enter it with `async with`, then `send` objects."""
+    return lambda partitions=1: Feed(vhost_url, partitions)
+
+
+class Viewer:
+    """One WebSocket, seen by an independent library."""
+
+    def __init__(self, socket):
+        self.socket = socket
+        self._id = 0
+
+    async def frame(self, timeout=10):
+        """The next frame that is no ping."""
+        while True:
+            async with asyncio.timeout(timeout):
+                frame = json.loads(await self.socket.recv())
+            if frame["type"] != "ping":
+                return frame
+
+    async def frames(self, count, timeout=20):
+        async with asyncio.timeout(timeout):
+            return [await self.frame(timeout) for _ in range(count)]
+
+    async def ask(self, **command):
+        """Send a command and return the next frame."""
+        self._id += 1
+        await self.socket.send(json.dumps({"id": self._id, **command}))
+        return await self.frame()
+
+    async def follow(self, experiment, **more):
+        return await self.ask(action="subscribe", experiment_id=experiment, **more)
+
+    async def until(self, kind, timeout=30):
+        """The frames up to and with the first of `kind`."""
+        found = []
+        async with asyncio.timeout(timeout):
+            while not found or found[-1]["type"] != kind:
+                found.append(await self.frame(timeout))
+        return found
+
+    async def quiet(self, seconds=0.3):
+        """Whether nothing but pings comes for so long."""
+        with contextlib.suppress(TimeoutError):
+            await self.frame(seconds)
+            return False
+        return True
+
+
+@contextlib.asynccontextmanager
+async def watching(gateway, experiment=None, **options):
+    path = "" if experiment is None else f"/experiments/{quote(experiment, safe='')}"
+    options = {"subprotocols": ["loopcast.v1.json"], "max_size": None, "compression": None, **options}
+    async with connect(gateway.ws + path, **options) as socket:
+        viewer = Viewer(socket)
+        viewer.welcome = await viewer.frame()
+        yield viewer
+
+
+@pytest.fixture
+def watch():
+    """Opens a viewer of a gateway, to be entered with `async with`."""
+    return watching
