@@ -11,11 +11,8 @@ from pathlib import Path
 
 import aio_pika
 import pytest
-from little_loops.fsm.persistence import PersistentExecutor
-from little_loops.fsm.validation import load_and_validate
 from websockets.asyncio.client import connect
 
-from loopcast import LoopcastTransport
 from loopcast.errors import ConfigurationError
 from loopcast.routing import bind_experiment
 from loopcast.up.state import read_state
@@ -23,70 +20,6 @@ from loopcast.up.state import read_state
 OFFSET = 300 + os.getpid() % 300
 READY_SECONDS = 60
 COMMAND = (sys.executable, "-c", "from loopcast.cli import main; main()")
-
-LOOPS = {
-    "parent": """
-name: parent
-description: retries, a sub-loop and a handoff
-scope: ["."]
-initial: try
-max_steps: 30
-max_edge_revisits: 8
-on_handoff: pause
-states:
-  try:
-    action: |
-      n=$(cat n 2>/dev/null || echo 0); n=$((n+1)); echo $n > n; echo "attempt $n — größer ✓"; test $n -ge 3
-    action_type: shell
-    evaluate: {type: exit_code}
-    on_yes: sub
-    on_no: try
-    max_retries: 5
-    on_retry_exhausted: failed
-  sub:
-    loop: child
-    on_yes: hand
-    on_no: failed
-  hand:
-    action: |
-      if [ -f handed ]; then echo "resumed"; else touch handed; echo "CONTEXT_HANDOFF: go on"; fi
-    action_type: shell
-    evaluate: {type: exit_code}
-    on_yes: done
-    on_no: failed
-  done: {terminal: true}
-  failed: {terminal: true, failure: true}
-""",
-    "child": """
-name: child
-description: a sub-loop
-scope: ["."]
-initial: probe
-max_steps: 10
-states:
-  probe:
-    action: for i in 1 2 3 4 5 6 7 8 9 10; do echo "line $i"; done
-    action_type: shell
-    evaluate: {type: exit_code}
-    on_yes: done
-    on_no: failed
-  done: {terminal: true}
-  failed: {terminal: true, failure: true}
-""",
-}
-
-
-class Recorder:
-    """A second transport on the loop's bus: what the loop really sent."""
-
-    def __init__(self):
-        self.events = []
-
-    def send(self, event):
-        self.events.append(json.loads(json.dumps(event)))
-
-    def close(self):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -125,23 +58,11 @@ def _addresses(data, process):
     pytest.fail((data / "output").read_text())
 
 
-def run_loop(folder, *transports):
-    """Run the parent loop with its handoff, and resume it, as little-loops does it itself."""
-    loops = Path(folder, ".loops")
-    loops.mkdir()
-    for name, text in LOOPS.items():
-        (loops / f"{name}.yaml").write_text(text)
-    home = Path.cwd()
-    os.chdir(folder)
-    try:
-        for start in ("run", "resume"):
-            loop, _ = load_and_validate(loops / "parent.yaml")
-            executor = PersistentExecutor(loop, loops_dir=loops)
-            for transport in transports:
-                executor.event_bus.add_transport(transport)
-            getattr(executor, start)()
-    finally:
-        os.chdir(home)
+def run_loop(folder, url, experiment):
+    """Run a real loop in a process of its own, as an agent does; the events that it sent."""
+    agent = [sys.executable, str(Path(__file__).with_name("agent.py")), str(folder), url, experiment]
+    subprocess.run(agent, check=True, capture_output=True, timeout=60)
+    return [json.loads(line) for line in (folder / "sent.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 async def collect(gateway, experiment, count):
@@ -165,16 +86,13 @@ async def collect(gateway, experiment, count):
 def test_every_event_of_a_real_loop_arrives_once_in_order_untouched(up, tmp_path):
     """What the loop sent is what a viewer gets: all of it, once, in order, `data` byte for byte."""
     _, addresses, _ = up
-    recorder = Recorder()
-    transport = LoopcastTransport(addresses["LOOPCAST_URL"], "e2e/first loop")
-    run_loop(tmp_path, recorder, transport)
-    transport.close()
+    sent = run_loop(tmp_path, addresses["LOOPCAST_URL"], "e2e/first loop")
 
-    frames = asyncio.run(collect(addresses["LOOPCAST_GATEWAY_URL"], "e2e/first loop", len(recorder.events)))
+    frames = asyncio.run(collect(addresses["LOOPCAST_GATEWAY_URL"], "e2e/first loop", len(sent)))
 
     envelopes = [json.loads(frame)["event"] for frame in frames]
-    assert recorder.events == [envelope["data"] for envelope in envelopes]
-    for frame, event in zip(frames, recorder.events, strict=True):
+    assert sent == [envelope["data"] for envelope in envelopes]
+    for frame, event in zip(frames, sent, strict=True):
         assert b'"data":' + json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"}" in frame
     assert 1 == len({envelope["runid"] for envelope in envelopes})
     assert [1, 2] == sorted({envelope["attempt"] for envelope in envelopes})

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["make_app"]
+from loopcast.up.state import DATA
 
-DATA = Path(".loopcast")
+__all__ = ["make_app"]
 
 
 def make_app() -> typer.Typer:

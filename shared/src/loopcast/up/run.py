@@ -20,7 +20,7 @@ from loopcast.node import Node
 from loopcast.up.console import Terminal
 from loopcast.up.plan import HOST, Plan, Program, make_plan
 from loopcast.up.process import Process
-from loopcast.up.state import forget_state, write_state
+from loopcast.up.state import DATA, forget_state, write_state
 
 __all__ = ["run_up"]
 
@@ -57,7 +57,7 @@ async def _run(plan: Plan, data: Path, terminal: Terminal) -> int:
         write_state(data, {"LOOPCAST_AMQP_URL": amqp_url, **plan.environment})
         if plan.demo is not None:
             await _start(plan.demo, terminal, stack)
-        terminal.addresses(_rows(plan, amqp_url))
+        terminal.addresses(_rows(plan, amqp_url, data))
         return await _verdict(ending, terminal)
 
 
@@ -144,15 +144,16 @@ async def _verdict(ending: asyncio.Task[str | None], terminal: Terminal) -> int:
     return 1
 
 
-def _rows(plan: Plan, amqp_url: str) -> list[tuple[str, str]]:
+def _rows(plan: Plan, amqp_url: str, data: Path) -> list[tuple[str, str]]:
     addresses = plan.environment
     command = "loopcast" if shutil.which("loopcast") else os.path.relpath(sys.argv[0])
+    elsewhere = "" if data == DATA.resolve() else f" --data {data}"
     return [
         ("Dashboard", f"{addresses['LOOPCAST_GATEWAY_URL']}/"),
         ("Events in (HTTP)", f"{addresses['LOOPCAST_URL']}/v1/experiments/<experiment>/events"),
         ("Events out (WebSocket)", f"{addresses['LOOPCAST_GATEWAY_URL'].replace('http', 'ws', 1)}/ws"),
         ("RabbitMQ", amqp_url),
-        ("Watch in a terminal", f"{command} tail"),
+        ("Watch in a terminal", f"{command} tail{elsewhere}"),
         ("Stop", "Ctrl-C"),
     ]
 

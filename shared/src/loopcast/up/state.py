@@ -9,9 +9,12 @@ from pathlib import Path
 
 from loopcast.errors import ConfigurationError
 
-__all__ = ["State", "address", "forget_state", "read_state", "write_state"]
+__all__ = ["DATA", "State", "address", "forget_state", "read_state", "write_state"]
 
 FILE = "up.json"
+
+DATA = Path(".loopcast")
+"""The data folder where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
