@@ -86,6 +86,45 @@ GATEWAY_LATENCY = Definition(
 )
 GATEWAY_OFFSET = Definition("loopcast_gateway_log_offset", "gauge", "The last offset read.", ("partition",))
 
+# Otel-exporter
+
+OTEL_EVENTS = Definition("loopcast_otel_events_total", "counter", "Events read from the log.")
+OTEL_REPEATS = Definition("loopcast_otel_repeats_total", "counter", "Events that the log has twice.")
+OTEL_MISSING = Definition(
+    "loopcast_otel_missing_total", "counter", "Sequence numbers that never came, and were waited for."
+)
+OTEL_EXPORTED = Definition(
+    "loopcast_otel_exported_total", "counter", "Spans and log records that the backend took.", ("signal",)
+)
+OTEL_REQUESTS = Definition(
+    "loopcast_otel_requests_total",
+    "counter",
+    "Requests to the backend by its answer: taken, again (it was away), never (it refused).",
+    ("signal", "status"),
+)
+OTEL_EXPORT_SECONDS = Definition("loopcast_otel_export_seconds", "histogram", "How long the backend took to answer.")
+OTEL_DEAD_ITEMS = Definition(
+    "loopcast_otel_dead_items_total", "counter", "Items that the backend refused for good.", ("signal",)
+)
+OTEL_OPEN_SPANS = Definition(
+    "loopcast_otel_open_spans", "gauge", "Spans that have begun and not ended.", ("partition",)
+)
+OTEL_WAITING = Definition("loopcast_otel_waiting_events", "gauge", "Events that wait for earlier ones.", ("partition",))
+OTEL_LAG = Definition(
+    "loopcast_otel_lag_seconds", "gauge", "How old the last event was when the backend had it.", ("partition",)
+)
+OTEL_LEASE = Definition(
+    "loopcast_otel_lease_held", "gauge", "1 while this replica reads the partition.", ("partition",)
+)
+OTEL_RECOVERIES = Definition(
+    "loopcast_otel_recoveries_total",
+    "counter",
+    "Partitions taken over, from a checkpoint or from the log.",
+    ("source",),
+)
+OTEL_CHECKPOINTS = Definition("loopcast_otel_checkpoints_total", "counter", "Checkpoints written.")
+OTEL_CHECKPOINT_BYTES = Definition("loopcast_otel_checkpoint_bytes", "gauge", "Size of the last checkpoint's state.")
+
 INVENTORY: dict[str, Definition] = {v.name: v for v in list(globals().values()) if isinstance(v, Definition)}
 """All of them by name, in the order of this file."""
 

@@ -1,18 +1,70 @@
-"""The composition root. For now the service starts, answers its probes and stops; it does no work of its own yet."""
+"""The exporter put together: the only place where its objects are made."""
 
 from __future__ import annotations
 
-from loopcast.lifecycle import Service, idle
-from loopcast.settings import OtelExporterSettings, load
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
 
-__all__ = ["build"]
+from loopcast.broker.clients import client_of
+from loopcast.health import Health
+from loopcast.lifecycle import Service
+from loopcast.metrics import Metrics
+from loopcast.settings import OtelExporterSettings, load
+from loopcast_otel_exporter.instruments import Instruments
+from loopcast_otel_exporter.partition import Partition
+from loopcast_otel_exporter.setup import Setup, transport_of
+
+__all__ = ["build", "service_of"]
+
+NAME = "loopcast-otel-exporter"
 
 
 def build() -> Service:
     """
-    Make the service from the environment.
+    Read the settings and make the service.
 
     Raises:
         ConfigurationError: a setting is wrong.
     """
-    return idle("otel-exporter", load(OtelExporterSettings))
+    return service_of(load(OtelExporterSettings))
+
+
+def service_of(settings: OtelExporterSettings) -> Service:
+    """Make the service that `settings` describe."""
+    health, metrics = Health(), Metrics("otel-exporter", version(NAME))
+    health.wait_for("broker", "waiting for RabbitMQ")
+    partitions: list[Partition] = []
+
+    @contextlib.asynccontextmanager
+    async def body() -> AsyncIterator[None]:
+        # Its channel belongs to the event loop that runs when it is made.
+        transport = transport_of(settings)
+        setup = Setup(
+            settings=settings,
+            client=client_of(settings.amqp_client),
+            transport=transport,
+            instruments=Instruments(metrics),
+            name=NAME,
+        )
+        partitions.extend(Partition(setup, n, s) for n, s in enumerate(settings.broker_topology.streams))
+        for partition in partitions:
+            partition.start()
+        ready = asyncio.create_task(_tell_ready(partitions, health))
+        try:
+            yield
+        finally:
+            ready.cancel()
+            await asyncio.gather(*(partition.close() for partition in partitions))
+            await transport.close()
+
+    async def drain() -> None:
+        await asyncio.gather(*(partition.drain() for partition in partitions))
+
+    return Service(name="otel-exporter", settings=settings, health=health, metrics=metrics, body=body, drain=drain)
+
+
+async def _tell_ready(partitions: list[Partition], health: Health) -> None:
+    await asyncio.gather(*(partition.tried.wait() for partition in partitions))
+    health.reached("broker")

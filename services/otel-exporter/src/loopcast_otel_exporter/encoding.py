@@ -8,7 +8,7 @@ span's resource or scope tells which replica wrote it, because a backend that co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1 import logs_pb2 as logs
@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2 as traces
 from loopcast_otel_exporter import semconv as names
 from loopcast_otel_exporter.signals import Attributes, LogRecord, Scalar, Span
 
-__all__ = ["encode_log", "encode_span", "key_values", "logs_head", "logs_request", "traces_head", "traces_request"]
+__all__ = ["encode_log", "encode_span", "key_values", "logs_head", "request_of", "traces_head"]
 
 SEVERITIES = {
     "INFO": logs.SEVERITY_NUMBER_INFO,
@@ -89,7 +89,7 @@ def resource(attributes: Mapping[str, Scalar]) -> Resource:
 
 
 def traces_head(attributes: Mapping[str, Scalar]) -> tuple[bytes, bytes]:
-    """What :func:`traces_request` puts around spans: the resource, and the scope with the schema."""
+    """What :func:`request_of` puts around spans: the resource, and the scope with the schema."""
     return _field(1, resource(attributes).SerializeToString(deterministic=True)), _scope(traces.ScopeSpans())
 
 
@@ -98,22 +98,13 @@ def logs_head(attributes: Mapping[str, Scalar]) -> tuple[bytes, bytes]:
     return _field(1, resource(attributes).SerializeToString(deterministic=True)), _scope(logs.ScopeLogs())
 
 
-def traces_request(head: tuple[bytes, bytes], spans: Sequence[bytes]) -> bytes:
+def request_of(head: tuple[bytes, bytes], items: Iterable[bytes]) -> bytes:
     """
-    An `ExportTraceServiceRequest` of encoded spans.
+    An export request of encoded spans or log records, whose messages nest alike, with the same field numbers.
 
-    Its messages nest as length-delimited fields, so that encoded spans are joined and not built again: a batch that is
-    halved, or sent once more, costs nothing.
+    They nest as length-delimited fields, so encoded items are joined and not built again: a batch that is halved, or
+    sent once more, costs nothing.
     """
-    return _request(head, spans)
-
-
-def logs_request(head: tuple[bytes, bytes], records: Sequence[bytes]) -> bytes:
-    """An `ExportLogsServiceRequest` of encoded log records, whose messages have the same field numbers."""
-    return _request(head, records)
-
-
-def _request(head: tuple[bytes, bytes], items: Iterable[bytes]) -> bytes:
     resource_field, scope_fields = head
     scoped = b"".join((scope_fields, *(_field(_LIST_FIELD, item) for item in items)))
     return _field(1, resource_field + _field(_LIST_FIELD, scoped))

@@ -1,0 +1,215 @@
+"""
+One holder's time with one partition: read, fold, export, checkpoint, in this order, until it is told to stop.
+
+A crash between any two of these repeats what came after the last checkpoint and changes nothing: the same events fold
+into the same bytes under the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from loopcast.broker.interface import Delivery
+from loopcast.checkpoint.lease import Lease
+from loopcast.checkpoint.record import Record
+from loopcast.position import Position
+from loopcast.topology import HEARTBEAT, OTEL_DEAD
+from loopcast_otel_exporter.answers import Taken
+from loopcast_otel_exporter.encoding_metrics import metrics_request
+from loopcast_otel_exporter.fold import Fold
+from loopcast_otel_exporter.intake import event_of, follow
+from loopcast_otel_exporter.ordering import Ordering
+from loopcast_otel_exporter.pipeline import After
+from loopcast_otel_exporter.setup import Setup
+from loopcast_otel_exporter.state import FORMAT, State
+from loopcast_otel_exporter.transport import Signal
+
+__all__ = ["Session"]
+
+log = structlog.get_logger(__name__)
+
+SLICE = 250
+"""Events that are folded before anything else may run."""
+
+MAX_REASON = 500
+IDLE_SECONDS = 6.0
+"""How long the log may be silent before it is told the time, where an event waits for others."""
+
+
+class Session:
+    """Made with the record that a take-over gave; :meth:`run` works until :meth:`stop`, or until the lease is lost."""
+
+    def __init__(self, setup: Setup, lease: Lease, record: Record, *, partition: int, stream: str) -> None:
+        self._setup = setup
+        self._lease = lease
+        self._partition = partition
+        self._stream = stream
+        self._epoch = record.epoch
+        self._position = record.position
+        self._written = record.position
+        self._fold = _fold_of(setup, record)
+        self._pipeline = setup.pipeline(self._bury)
+        self._batches: asyncio.Queue[Sequence[Delivery]] = asyncio.Queue(maxsize=1)
+        self._stop = asyncio.Event()
+        now = time.monotonic()
+        self._flush_due = now
+        self._checkpoint_due = now + setup.settings.otel_checkpoint_seconds
+        self._metrics_due = now + setup.settings.otel_metrics_seconds
+        self._beat_due = now + IDLE_SECONDS
+        self._recorded = 0
+        self._ordered = (0, 0)
+
+    def stop(self) -> None:
+        """Let :meth:`run` deliver what it has, write a checkpoint and return."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """
+        Work.
+
+        Raises:
+            BrokerError: a checkpoint could not be written, or the log changed; begin again with a take-over.
+        """
+        reading = asyncio.create_task(self._read())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            while not self._stop.is_set():
+                batch = await self._next(reading, stopping)
+                for start in range(0, len(batch), SLICE):
+                    self._take(batch[start : start + SLICE])
+                    await asyncio.sleep(0)
+                await self._move_on()
+            await self._pipeline.flush(self._checkpoint())
+            await self._pipeline.settle()
+        finally:
+            for task in (reading, stopping):
+                task.cancel()
+            await asyncio.wait([reading, stopping])
+            await self._pipeline.close()
+
+    async def _read(self) -> None:
+        setup = self._setup
+        batches = follow(setup.client, setup.settings.amqp_url, self._stream, self._position, name=setup.name)
+        async with contextlib.aclosing(batches):
+            async for batch in batches:
+                await self._batches.put(batch)
+
+    async def _next(self, reading: asyncio.Task[None], stopping: asyncio.Task[bool]) -> Sequence[Delivery]:
+        """The next batch; nothing where something else is due first."""
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self._batches.get_nowait()
+        getting = asyncio.create_task(self._batches.get())
+        try:
+            wait = max(0.0, self._flush_due - time.monotonic())
+            await asyncio.wait([getting, reading, stopping], timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            if getting.done():
+                return getting.result()
+            if reading.done():
+                reading.result()
+            return ()
+        finally:
+            getting.cancel()
+
+    def _take(self, deliveries: Sequence[Delivery]) -> None:
+        fold, events = self._fold, 0
+        for delivery in deliveries:
+            if delivery.type == HEARTBEAT:
+                fold.tick(delivery.timestamp * 1_000_000)
+            elif (event := event_of(delivery)) is not None:
+                fold.apply(event)
+                events += 1
+        last = deliveries[-1]
+        self._position = Position.of(self._partition, last.offset, last.message_id)
+        self._recorded = fold.ordering.now
+        self._pipeline.add(fold.take())
+        self._setup.instruments.read(events)
+        self._beat_due = time.monotonic() + IDLE_SECONDS
+
+    async def _move_on(self) -> None:
+        """Do what is due."""
+        now = time.monotonic()
+        if not self._pipeline.is_full and now < self._flush_due:
+            return
+        settings = self._setup.settings
+        self._flush_due = now + settings.otel_flush_seconds
+        due = now >= self._checkpoint_due and self._position != self._written
+        if due or not self._pipeline.is_empty:
+            await self._pipeline.flush(self._checkpoint() if due else self._report)
+        if due:
+            self._checkpoint_due = now + settings.otel_checkpoint_seconds
+        if now >= self._metrics_due and self._position == self._written:
+            await self._pipeline.settle()
+            await self._send_metrics(self._metrics())
+        if now >= self._beat_due and self._fold.ordering.waiting:
+            self._beat_due = now + IDLE_SECONDS
+            await self._lease.beat(self._stream, int(time.time()))
+
+    def _checkpoint(self) -> After:
+        """What to do behind the batch that is cut now: write this state down, then tell its counts."""
+        position, fold = self._position, self._fold
+        parts = {"state": fold.state.dump(), "ordering": fold.ordering.dump()}
+        record = Record(self._epoch, "" if position is None else str(position), FORMAT, parts)
+        metrics = self._metrics() if time.monotonic() >= self._metrics_due else b""
+        self._written = position
+
+        async def write() -> None:
+            try:
+                await self._lease.write(record)
+            except ValueError as error:
+                log.warning("checkpoint_too_large", partition=self._partition, reason=str(error))
+            else:
+                self._setup.instruments.checkpointed(sum(map(len, parts.values())))
+            await self._report()
+            await self._send_metrics(metrics)
+
+        return write
+
+    async def _report(self) -> None:
+        """The backend has all up to here."""
+        ordering, instruments = self._fold.ordering, self._setup.instruments
+        repeats, missing = ordering.repeats.dropped, ordering.counts.missing
+        instruments.ordered(repeats=repeats - self._ordered[0], missing=missing - self._ordered[1])
+        self._ordered = (repeats, missing)
+        lag = time.time() - self._recorded / 1e6 if self._recorded else None
+        open_spans = self._fold.state.open_spans
+        instruments.folded(self._partition, open_spans=open_spans, waiting=ordering.waiting, lag=lag)
+
+    def _metrics(self) -> bytes:
+        resource = self._setup.resource_of_metrics(self._partition)
+        return metrics_request(resource, self._fold.state.measurements, time.time_ns())
+
+    async def _send_metrics(self, request: bytes) -> None:
+        """Once: what is lost of a cumulative count, the next request has."""
+        if not request or not self._setup.sends(Signal.METRICS):
+            return
+        self._metrics_due = time.monotonic() + self._setup.settings.otel_metrics_seconds
+        started = time.perf_counter()
+        answer = await self._setup.transport.export(Signal.METRICS, request)
+        self._setup.instruments.answered(Signal.METRICS, answer, time.perf_counter() - started)
+        if not isinstance(answer, Taken):
+            log.warning("metrics_not_taken", reason=answer.reason)
+
+    async def _bury(self, signal: Signal, request: bytes, reason: str, rejected: int) -> None:
+        headers: dict[str, str | int] = {
+            "signal": str(signal),
+            "reader": self._setup.settings.otel_reader,
+            "reason": reason[:MAX_REASON],
+            "rejected": rejected,
+        }
+        await self._lease.dead_letter(OTEL_DEAD, request, headers)
+
+
+def _fold_of(setup: Setup, record: Record) -> Fold:
+    """The fold as the record has it, else one that begins with the log."""
+    try:
+        if record.parts:
+            state, ordering = State.load(record.parts["state"]), Ordering.load(record.parts["ordering"])
+            return Fold(setup.options, state, ordering)
+    except (KeyError, ValueError) as error:
+        log.warning("checkpoint_unreadable", reason=str(error))
+    return Fold(setup.options)

@@ -1,0 +1,156 @@
+"""The exporter as a process: a real RabbitMQ before it, a strict receiver behind it."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from otel_receiver import AWAY, Receiver
+from otel_service import Exporter, loops, publish
+from otel_streams import fold
+
+from loopcast_otel_exporter.encoding import encode_log, encode_span
+from loopcast_otel_exporter.fold import Options
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def receiver():
+    """A backend that takes everything until a test tells it otherwise."""
+    with Receiver() as made:
+        yield made
+
+
+@pytest.fixture
+def exporter(vhost_url, receiver, tmp_path):
+    """One replica, not started."""
+    made = Exporter(vhost_url, receiver, tmp_path / "exporter.log")
+    yield made
+    if made.process is not None:
+        made.__exit__()
+        print((tmp_path / "exporter.log").read_text()[-4000:])
+
+
+def expected(events):
+    """What an undisturbed fold makes of `events`: names by span id, and the records' ids."""
+    output = fold(events, Options()).take()
+    return {s.span_id: encode_span(s) for s in output.spans}, {r.uid: encode_log(r) for r in output.logs}
+
+
+def items(kept):
+    """The receiver's bytes without resource and scope."""
+    return {key: item.SerializeToString(deterministic=True) for key, (_, item) in kept.items()}
+
+
+async def until(condition, seconds=30):
+    """Wait for `condition`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        await asyncio.sleep(0.05)
+
+
+async def test_every_span_and_record_of_the_log_arrives(vhost_url, exporter, receiver):
+    """Ten interleaved loops: the spans that a fold gives, byte for byte, under the right parents."""
+    events = loops(10)
+    spans, logs = expected(events)
+
+    with exporter:
+        await publish(vhost_url, events)
+        await until(lambda: len(receiver.spans) >= len(spans) and len(receiver.logs) >= len(logs))
+        await asyncio.sleep(0.5)
+
+    assert spans == items(receiver.spans)
+    assert logs == items(receiver.logs)
+    assert [] == receiver.faults()
+
+
+async def test_sigterm_delivers_what_was_read_and_ends_with_0(vhost_url, exporter, receiver):
+    """A drain flushes and writes a checkpoint, so the next one exports nothing again."""
+    events = loops(5)
+    spans, _ = expected(events)
+    with exporter:
+        await publish(vhost_url, events)
+        await until(lambda: len(receiver.spans) >= len(spans))
+        assert 0 == exporter.terminate()
+    sent = len([s for _, s, _ in receiver.requests if s == "traces"])
+
+    with exporter:
+        await asyncio.sleep(3)
+        assert 0 == exporter.terminate()
+
+    assert sent == len([s for _, s, _ in receiver.requests if s == "traces"])
+
+
+async def test_a_restart_in_the_middle_of_every_loop_changes_nothing(vhost_url, exporter, receiver):
+    """Half the events, SIGKILL, the other half: no span lost, none twice with other bytes."""
+    events = loops(10)
+    spans, logs = expected(events)
+    with exporter:
+        await publish(vhost_url, events[: len(events) // 2])
+        await until(lambda: len(receiver.spans) > len(spans) // 4)
+        exporter.kill()
+
+    with exporter:
+        await publish(vhost_url, events[len(events) // 2 :])
+        await until(lambda: len(receiver.spans) >= len(spans) and len(receiver.logs) >= len(logs))
+
+    assert spans == items(receiver.spans)
+    assert [] == receiver.faults()
+
+
+async def test_a_backend_that_was_away_gets_everything_and_memory_does_not_grow(vhost_url, exporter, receiver):
+    """While it is away the log is not read on; when it is back all of it arrives."""
+    events = loops(300)
+    spans, logs = expected(events)
+    away = [True]
+
+    def behave(*_):
+        if away[0]:
+            raise AWAY
+
+    receiver.behave = behave
+    with exporter:
+        await publish(vhost_url, events[:2000])
+        await until(lambda: receiver.requests)
+        await asyncio.sleep(2)
+        before = _resident(exporter.process.pid)
+        await publish(vhost_url, events[2000:])
+        await asyncio.sleep(8)
+        grown = _resident(exporter.process.pid) - before
+        away[0] = False
+        await until(lambda: len(receiver.spans) >= len(spans) and len(receiver.logs) >= len(logs), 90)
+
+    assert spans == items(receiver.spans)
+    assert [] == receiver.faults()
+    assert grown < 8_000_000
+
+
+async def test_metrics_add_up_over_a_kill(vhost_url, exporter, receiver):
+    """Counts go on from the checkpoint: never back, and exact in the end."""
+    events = loops(30)
+    with exporter:
+        await publish(vhost_url, events[:400])
+        await until(lambda: receiver.metrics)
+        exporter.kill()
+    with exporter:
+        await publish(vhost_url, events[400:])
+        instance = "otel-exporter/otel/p00"
+        await until(lambda: _counted(receiver, instance) == len(events))
+
+    wanted = fold(events).state.measurements
+    counted = {(name, *(value for _, value in labels)): v for (_, name, labels), v in receiver.sums().items()}
+    durations = {
+        tuple(label for label in key if label): (sum(h.counts), round(h.total / 1e9, 9), tuple(h.counts))
+        for key, h in wanted.histograms.items()
+    }
+    assert {**wanted.sums, **durations} == counted
+
+
+def _counted(receiver, instance):
+    return sum(v for (i, name, _), v in receiver.sums().items() if (i, name) == (instance, "loop.events"))
+
+
+def _resident(pid):
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
