@@ -123,6 +123,8 @@ async def test_a_killed_node_comes_back_with_what_was_confirmed(node):
     """SIGKILL of the server is survived by what it confirmed, and `start` brings it back on its port."""
     port = node.port
     await put(node.amqp_url, b"over a power cut")
+    # A confirm is for the message; what is declared reaches the disk a moment after its declare-ok.
+    node.eval("catch mnesia:sync_log()")
 
     node.kill()
     was_running = node.running
@@ -143,6 +145,16 @@ def test_a_stopped_node_leaves_no_process_and_no_port_behind(node):
     assert {"guardian", "server", "epmd"} == set(pids)
     assert {} == {role: command_line(pid) for role, pid in pids.items() if is_alive(pid)}
     assert greeting(port) is None
+
+
+def test_stop_ends_the_server_of_a_killed_guardian(node):
+    """Who kills the guardian only has not ended its server; `stop` does."""
+    pids = processes_of(node.data)
+    os.kill(pids["guardian"], signal.SIGKILL)
+
+    node.stop()
+
+    assert {} == {role: command_line(pid) for role, pid in pids.items() if is_alive(pid)}
 
 
 def test_starting_twice_and_stopping_twice_is_harmless(node):

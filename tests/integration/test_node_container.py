@@ -33,6 +33,7 @@ def test_a_container_is_a_node_like_any_other(image, tmp_path):
     """It answers on the loopback, survives a kill with its queues, and leaves no container behind."""
     with Node(tmp_path / "node", source=image) as node:
         asyncio.run(declare(node.add_vhost("kept")))
+        node.eval("catch mnesia:sync_log()")
         node.kill()
         after_the_kill = greeting(node.port)
         node.start()

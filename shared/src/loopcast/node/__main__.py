@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     node = Node(options.data, port=options.port, stream_port=options.stream_port, cache=options.cache, log=_say)
     try:
         with node:
-            _say(f"RabbitMQ {node.version} is ready; Ctrl-C ends it")
+            _say(f"RabbitMQ {node.version} is ready ({node.origin}); Ctrl-C ends it")
             sys.stdout.write(f"{node.amqp_url}\n")
             sys.stdout.flush()
             while node.running and not asked.wait(0.5):

@@ -38,9 +38,9 @@ class Image:
     name: str
 
     @property
-    def description(self) -> str:
-        """Where it is, for a person."""
-        return f"a container of {self.name}"
+    def origin(self) -> str:
+        """Where it comes from, for a person."""
+        return f"the image {self.name}"
 
     def prepare(self, layout: Layout, ports: Ports) -> Launch:
         """Write what the server reads and say how to start it."""

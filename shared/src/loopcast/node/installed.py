@@ -41,9 +41,9 @@ class Installed:
     libraries: tuple[Path, ...] = ()
 
     @property
-    def description(self) -> str:
-        """Where it is, for a person."""
-        return f"RabbitMQ in {self.home}"
+    def origin(self) -> str:
+        """Where it comes from, for a person."""
+        return str(self.home)
 
     def prepare(self, layout: Layout, ports: Ports) -> Launch:
         """Write what the server reads and say how to start it."""
@@ -68,7 +68,7 @@ class Installed:
     def _epmd(self) -> str:
         found = self._program("epmd")
         if not found:
-            raise NodeError(f"{self.description} cannot be started: Erlang's `epmd` was not found beside `erl`.")
+            raise NodeError(f"RabbitMQ in {self.home} cannot be started: Erlang's `epmd` was not found beside `erl`.")
         return found
 
     def _program(self, name: str) -> str | None:

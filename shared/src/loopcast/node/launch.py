@@ -8,6 +8,7 @@ Pure. A source of RabbitMQ (an installed server, a container image) turns :class
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["Launch", "Ports", "Source", "configuration", "enabled_plugins", "env
 
 STREAM_PLUGIN = "rabbitmq_stream"
 
+_LOCALE = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
 _LOG_FILES_KEPT = 2
 _LOG_FILE_BYTES = 10 * 1024 * 1024
 # Every rabbitmqctl listens on one of these while it runs; RabbitMQ's own ten are few for parallel tests.
@@ -59,8 +61,8 @@ class Source(Protocol):
     """Something that RabbitMQ can be started from."""
 
     @property
-    def description(self) -> str:
-        """Where it is, for a person."""
+    def origin(self) -> str:
+        """Where it comes from, for a person."""
 
     def prepare(self, layout: Layout, ports: Ports) -> Launch:
         """Write what the server reads and say how to start it."""
@@ -106,7 +108,7 @@ def environment(layout: Layout, ports: Ports, search: list[Path], libraries: lis
     variables = {
         "PATH": os.pathsep.join(map(str, search)),
         "HOME": str(layout.home),
-        "LANG": "C.UTF-8",
+        "LANG": _LOCALE,
         "RABBITMQ_SCRIPTS_DIR": "sbin",
         "RABBITMQ_NODENAME": name,
         "RABBITMQ_DIST_PORT": str(ports.distribution),

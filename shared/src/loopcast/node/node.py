@@ -86,6 +86,11 @@ class Node:
         return f"amqp://guest:guest@{LOOPBACK}:{self.port}/"
 
     @property
+    def origin(self) -> str:
+        """Where the server comes from, for a person; "" before the first start."""
+        return self._source.origin if self._source else ""
+
+    @property
     def running(self) -> bool:
         """Whether the server's process lives."""
         return self._server is not None and self._server.running
@@ -177,7 +182,6 @@ class Node:
         launch = source.prepare(self._layout, ports)
         self._control = Control(launch)
         self._server = Server(self._layout, launch, ports)
-        self._say(f"Starting {source.description} on port {ports.amqp}")
         self.version = self._server.start()
 
     def _choose_ports(self) -> Ports:

@@ -19,6 +19,7 @@ from loopcast.node import guardian
 from loopcast.node.handshake import greeting
 from loopcast.node.launch import Launch, Ports
 from loopcast.node.layout import Layout
+from loopcast.node.leftover import end_leftover
 from loopcast.node.processes import kill
 
 __all__ = ["PortTaken", "Server", "reason"]
@@ -78,10 +79,12 @@ class Server:
             with contextlib.suppress(OSError):
                 self._guardian.stdin.close()
         self._await_end(_STOP_PATIENCE)
+        # A guardian that was killed itself has ended nothing.
+        end_leftover(self._layout)
 
     def kill(self) -> None:
         """End the server at once, without a chance to tidy up."""
-        if not self.running:
+        if self._guardian is None:
             return
         if self._launch.kill:
             subprocess.run(self._launch.kill, env=dict(self._launch.environment), capture_output=True, check=False)
@@ -142,7 +145,6 @@ class Server:
         except subprocess.TimeoutExpired:
             self._guardian.kill()
             self._guardian.wait()
-            kill(self._layout.server_pid(), self._launch.marker)
 
 
 def reason(printed: str) -> str:
