@@ -1,5 +1,6 @@
 """The exporter as processes of its own, and events for them in a real log."""
 
+import asyncio
 import os
 import random
 import signal
@@ -103,6 +104,12 @@ async def publish(url, events, *, partitions=1, pause=0.0, chunk=200):
             messages = [to_message(event, partition_of(event.experiment, partitions)) for event in part]
             await publisher.publish(messages, timeout=30)
             if pause:
-                import asyncio
-
                 await asyncio.sleep(pause)
+
+
+async def until(condition, seconds=30):
+    """Wait for `condition`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        await asyncio.sleep(0.05)

@@ -1,12 +1,11 @@
 """The exporter as a process: a real RabbitMQ before it, a strict receiver behind it."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
 from otel_receiver import AWAY, Receiver
-from otel_service import Exporter, loops, publish
+from otel_service import Exporter, loops, publish, until
 from otel_streams import fold
 
 from loopcast_otel_exporter.encoding import encode_log, encode_span
@@ -41,14 +40,6 @@ def expected(events):
 def items(kept):
     """The receiver's bytes without resource and scope."""
     return {key: item.SerializeToString(deterministic=True) for key, (_, item) in kept.items()}
-
-
-async def until(condition, seconds=30):
-    """Wait for `condition`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        await asyncio.sleep(0.05)
 
 
 async def test_every_span_and_record_of_the_log_arrives(vhost_url, exporter, receiver):

@@ -31,6 +31,10 @@ def make_app() -> typer.Typer:
     topology = typer.Typer(no_args_is_help=True, help="What Loopcast makes in the broker.")
     topology.command()(export)
     app.add_typer(topology, name="topology")
+    otel = typer.Typer(no_args_is_help=True, help="Traces of loops in OpenTelemetry backends.")
+    otel.command("trace-id")(trace_id)
+    otel.command()(replay)
+    app.add_typer(otel, name="otel")
     return app
 
 
@@ -100,3 +104,39 @@ def export(vhost: Annotated[str, typer.Option(help="The virtual host of the obje
     from loopcast.settings import ServiceSettings, load
 
     typer.echo(json.dumps(load(ServiceSettings).broker_topology.definitions(vhost), indent=2))
+
+
+def trace_id(
+    experiment: Annotated[str, typer.Argument(help="An experiment id.")],
+    run: Annotated[str, typer.Argument(help="A run id.")],
+    attempt: Annotated[int, typer.Argument(help="1, and one more for each resume.", min=1)] = 1,
+    chapter: Annotated[int, typer.Option(help="Of a loop that is so long that its trace is cut.", min=1)] = 1,
+    span: Annotated[
+        str, typer.Option(help="Print the traceparent of a span instead: L, L/S3 or L/S3/A1 (state and action).")
+    ] = "",
+) -> None:
+    """Print the id of a run's trace, also before it begins: a link to a page, the parent of an agent's own spans."""
+    from loopcast import trace_ids
+    from loopcast.routing import check_experiment
+
+    trace = trace_ids.trace_id(check_experiment(experiment), check_experiment(run, what="run id"), attempt, chapter)
+    typer.echo(f"00-{trace.hex()}-{trace_ids.span_id(trace, span).hex()}-01" if span else trace.hex())
+
+
+def replay(
+    *,
+    experiment: Annotated[str, typer.Option(help="The experiment whose traces to send.")],
+    to: Annotated[str, typer.Option(help="The OTLP backend: http://host:4317, or with http/protobuf its base URL.")],
+    run: Annotated[str, typer.Option(help="Only this run of it.")] = "",
+    protocol: Annotated[str, typer.Option(help="grpc or http/protobuf.")] = "grpc",
+    header: Annotated[list[str] | None, typer.Option(help="name=value, for the backend.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    amqp: Annotated[str, typer.Option(envvar="LOOPCAST_AMQP_URL", help="The broker.")] = "",
+    data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its data.")] = DATA,
+) -> None:
+    """Fill another backend from the log, with the same spans under the same ids."""
+    from loopcast.cli.otel import run_replay
+
+    sys.exit(
+        run_replay(experiment, to, run=run, protocol=protocol, headers=header or [], json=json, amqp=amqp, data=data)
+    )
