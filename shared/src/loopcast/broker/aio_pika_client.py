@@ -40,7 +40,8 @@ from loopcast.errors import BrokerError, BrokerUnavailable, LogMissing
 __all__ = ["AioPikaClient"]
 
 CONNECT_TIMEOUT = 10.0
-CLOSE_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 2.0
+"""A broker under an alarm reads nothing from who has published, the goodbye included."""
 _HEADER_TYPES = (str, int, type(None))
 
 
@@ -95,7 +96,7 @@ async def _connect(url: str, name: str) -> AbstractConnection:
     except TimeoutError:
         raise BrokerUnavailable(f"The broker did not answer within {CONNECT_TIMEOUT:g} s.") from None
     except (OSError, aiormq.AMQPError, EOFError) as error:
-        raise unavailable(error) from error
+        raise unavailable(error, connection.vhost) from error
     return connection
 
 

@@ -99,6 +99,11 @@ class LogWatch:
         """Why it is not connected: no broker, or a topology that is not the one that was asked for."""
         return self._supervisor.reason
 
+    @property
+    def losses(self) -> int:
+        """How many connections were lost."""
+        return self._supervisor.losses
+
     def require(self, *streams: str) -> None:
         """
         Refuse where one of `streams`, or the stray queue, is missing.

@@ -51,10 +51,11 @@ class Publisher:
         self._prepare = prepare
         self._window = Window(window_bytes)
         self._generation = 0
+        self._trouble: BrokerError | None = None
         self._closed = False
         self._calls: set[_Call] = set()
         self._supervisor: Supervisor[PublishLink] = Supervisor(
-            self._connect, name=name, on_up=self._resend, backoff=backoff
+            self._connect, name=name, on_up=self._resend, on_down=self._lost, backoff=backoff
         )
 
     async def __aenter__(self) -> Publisher:
@@ -172,6 +173,8 @@ class Publisher:
             return _again(self._supervisor.reason)
         if (reason := link.blocked) is not None:
             return BrokerBlocked(f"The broker takes nothing for now: {reason}.")
+        if self._trouble is not None:
+            return _again(self._trouble)
         return BrokerUnavailable(
             f"The broker did not confirm within {seconds:g} s: the events may still land, so send again the same ids."
         )
@@ -184,9 +187,14 @@ class Publisher:
         def settled(tag: int, multiple: bool, settlement: Settlement) -> None:
             # A late word from a connection that is gone speaks of tags that mean other messages now.
             if generation == self._generation:
+                self._trouble = None
                 self._window.settle(tag, multiple, settlement)
 
         return await self._client.open_publisher(self._url, settled, name=self._name)
+
+    def _lost(self, reason: BrokerError) -> None:
+        """Remember `reason` until the broker settles something again: a connection alone does not mean that it will."""
+        self._trouble = reason
 
     def _resend(self, link: PublishLink) -> None:
         link.publish(self._window.restart())

@@ -21,6 +21,9 @@ from loopcast.errors import BrokerError, BrokerUnavailable, LogChanged, LogMissi
 
 __all__ = ["Backoff", "Supervisor"]
 
+STEADY_SECONDS = 1.0
+"""How long a link has to stand before it is said that the outage is over."""
+
 _EVENTS: dict[type[BrokerError], str] = {
     LogMissing: "log_missing",
     LogChanged: "log_changed",
@@ -71,8 +74,9 @@ class Supervisor(Generic[L]):
 
     `on_up` is called with each new link before anybody else sees it, `on_down` with the reason as soon as a link is
     gone or could not be made; both must not block. An outage is logged once when it begins, once when its kind changes
-    and once when it ends. An error of `connect` that is no :exc:`~loopcast.errors.BrokerError` is a defect: it is
-    logged with its traceback and tried again, because a service that stands still is worse.
+    and once when it ends; a link that dies within `steady` seconds has not ended it. An error of `connect` that is no
+    :exc:`~loopcast.errors.BrokerError` is a defect: it is logged with its traceback and tried again, because a service
+    that stands still is worse.
     """
 
     def __init__(
@@ -83,14 +87,18 @@ class Supervisor(Generic[L]):
         on_up: Callable[[L], None] = lambda _: None,
         on_down: Callable[[BrokerError], None] = lambda _: None,
         backoff: Backoff | None = None,
+        steady: float = STEADY_SECONDS,
     ) -> None:
         self._connect = connect
         self._on_up = on_up
         self._on_down = on_down
         self._backoff = backoff or Backoff()
+        self._steady = steady
         self._log = structlog.get_logger("loopcast.broker").bind(connection=name)
         self._task: asyncio.Task[None] | None = None
         self._down_since: float | None = None
+        self._said: type[BrokerError] | None = None
+        self._saying: asyncio.TimerHandle | None = None
         self._tries = 0
         self._up = asyncio.Event()
         self.link: L | None = None
@@ -150,7 +158,10 @@ class Supervisor(Generic[L]):
             return BrokerUnavailable(f"There is no connection to the broker: {error!r}.")
         since = time.monotonic()
         self._came(link)
-        reason = await link.wait_closed()
+        try:
+            reason = await link.wait_closed()
+        finally:
+            self._say_no_more()
         self.link = None
         self._up.clear()
         self.losses += 1
@@ -161,16 +172,27 @@ class Supervisor(Generic[L]):
 
     def _came(self, link: L) -> None:
         if self._down_since is not None:
-            self._log.info("broker_connected", after_seconds=round(time.monotonic() - self._down_since, 1))
-            self._down_since = None
+            self._saying = asyncio.get_running_loop().call_later(
+                self._steady, self._say_connected, time.monotonic() - self._down_since
+            )
         self.link, self.reason = link, None
         self._on_up(link)
         self._up.set()
 
     def _went(self, reason: BrokerError) -> None:
-        if self._down_since is None or type(reason) is not type(self.reason):
+        if self._said is not type(reason):
+            self._said = type(reason)
             self._log.warning(_EVENTS.get(type(reason), "broker_unavailable"), reason=str(reason))
         if self._down_since is None:
             self._down_since = time.monotonic()
         self.reason = reason
         self._on_down(reason)
+
+    def _say_connected(self, after: float) -> None:
+        self._down_since = self._said = None
+        self._log.info("broker_connected", after_seconds=round(after, 1))
+
+    def _say_no_more(self) -> None:
+        if self._saying is not None:
+            self._saying.cancel()
+            self._saying = None

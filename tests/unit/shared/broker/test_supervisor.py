@@ -88,28 +88,45 @@ async def test_closing_closes_the_link() -> None:
     assert (False, 1) == (supervisor.connected, broker.tries)
 
 
+async def events_of(broker: FakeBroker, links: int = 1) -> list[str]:
+    """What is logged while `links` links are made, all but the last of which die at once."""
+    downs: asyncio.Queue[BrokerError] = asyncio.Queue()
+    with capture_logs() as logs:
+        supervisor = Supervisor(
+            broker.connect, name="t", on_down=downs.put_nowait, backoff=Backoff(first=0.0001, cap=60.0), steady=0.05
+        )
+        supervisor.start()
+        for _ in range(links - 1):
+            (await supervisor.wait_connected()).gone.set_result(LogMissing("no exchange"))
+            await downs.get()
+        await supervisor.wait_connected()
+        await asyncio.sleep(0.1)
+        await supervisor.close()
+    return [line["event"] for line in logs]
+
+
 async def test_an_outage_is_logged_once() -> None:
     """However many tries an outage takes, it is one line when it begins and one when it ends."""
-    broker = FakeBroker(*[BrokerUnavailable("away") for _ in range(20)])
-    with capture_logs() as logs:
-        supervisor = Supervisor(broker.connect, name="t", backoff=FAST)
-        supervisor.start()
-        await supervisor.wait_connected()
-        await supervisor.close()
+    broker = FakeBroker(*[BrokerUnavailable("away") for _ in range(5)])
 
-    assert ["broker_unavailable", "broker_connected"] == [line["event"] for line in logs]
+    assert ["broker_unavailable", "broker_connected"] == await events_of(broker)
 
 
 async def test_another_kind_of_outage_is_another_line() -> None:
     """A broker that is back but lacks the log is said to."""
     broker = FakeBroker(BrokerUnavailable("away"), LogMissing("no log"), LogMissing("no log"))
-    with capture_logs() as logs:
-        supervisor = Supervisor(broker.connect, name="t", backoff=FAST)
-        supervisor.start()
-        await supervisor.wait_connected()
-        await supervisor.close()
 
-    assert ["broker_unavailable", "log_missing", "broker_connected"] == [line["event"] for line in logs]
+    assert ["broker_unavailable", "log_missing", "broker_connected"] == await events_of(broker)
+
+
+async def test_links_that_die_at_once_are_one_outage() -> None:
+    """What is made and lost again and again, such as a publisher without its exchange, fills no log."""
+    assert ["log_missing", "broker_connected"] == await events_of(FakeBroker(), links=6)
+
+
+async def test_a_connection_without_trouble_is_not_worth_a_line() -> None:
+    """Nothing is logged where the first try succeeds."""
+    assert [] == await events_of(FakeBroker())
 
 
 async def test_a_defect_does_not_stop_the_tries() -> None:
