@@ -15,6 +15,7 @@ Every error that Loopcast raises, in one tree.
         * :exc:`LogMissing`: the topic exchange or the log is not there: nothing was lost, nothing was accepted.
         * :exc:`LogChanged`: a reader came back and the log is not what it was: truncated, or made anew.
         * :exc:`TopologyMismatch`: what the broker has differs from what the settings say.
+    * :exc:`StorageError`: a place does not take what is to be kept (disk full, database locked): it is tried again.
     * :exc:`NodeError`: a private RabbitMQ node cannot be had, started or asked; the sentence says what to do.
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "LogMissing",
     "LoopcastError",
     "NodeError",
+    "StorageError",
     "TopologyMismatch",
     "WindowFull",
 ]
@@ -104,6 +106,10 @@ class LogChanged(BrokerError):
 
 class TopologyMismatch(BrokerError):
     """The broker's objects differ from what the settings say, in a way that would lose or misplace events."""
+
+
+class StorageError(LoopcastError):
+    """A file or a database does not take what is to be kept: a full disk, a lock. It is tried again, from the log."""
 
 
 class NodeError(LoopcastError):

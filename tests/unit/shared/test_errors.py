@@ -21,6 +21,7 @@ TREE = {
     "LogMissing": "BrokerError",
     "LogChanged": "BrokerError",
     "TopologyMismatch": "BrokerError",
+    "StorageError": "LoopcastError",
     "NodeError": "LoopcastError",
 }
 
