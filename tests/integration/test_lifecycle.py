@@ -18,10 +18,17 @@ def free_port():
         return s.getsockname()[1]
 
 
+SERVICE = """
+from loopcast.lifecycle import command, idle
+from loopcast.settings import ServiceSettings, load
+command(lambda: idle("idle", load(ServiceSettings)))
+"""
+
+
 def start(port, **environment):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "loopcast_recorder"],
+        [sys.executable, "-c", SERVICE],
         env={**clean, "LOOPCAST_OPS_PORT": str(port), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -117,7 +124,7 @@ def test_it_ends_with_its_parent():
     port = free_port()
     child = f"""
 import os, subprocess, sys
-p = subprocess.Popen([sys.executable, "-m", "loopcast_recorder"],
+p = subprocess.Popen([sys.executable, "-c", {SERVICE!r}],
                      env={{**os.environ, "LOOPCAST_PARENT_PID": str(os.getpid()), "LOOPCAST_OPS_PORT": "{port}"}})
 print(p.pid, flush=True)
 import time; time.sleep(60)

@@ -125,6 +125,32 @@ OTEL_RECOVERIES = Definition(
 OTEL_CHECKPOINTS = Definition("loopcast_otel_checkpoints_total", "counter", "Checkpoints written.")
 OTEL_CHECKPOINT_BYTES = Definition("loopcast_otel_checkpoint_bytes", "gauge", "Size of the last checkpoint's state.")
 
+# Recorder
+
+RECORDER_EVENTS = Definition("loopcast_recorder_events_total", "counter", "Events that a sink kept.", ("sink",))
+RECORDER_REPEATS = Definition(
+    "loopcast_recorder_repeats_total", "counter", "Events that the log has twice and a sink kept once.", ("sink",)
+)
+RECORDER_FAILURES = Definition(
+    "loopcast_recorder_failures_total", "counter", "Writes that a sink did not take; they are tried again.", ("sink",)
+)
+RECORDER_FAILING = Definition(
+    "loopcast_recorder_failing", "gauge", "1 while a sink does not take what it is given.", ("sink",)
+)
+RECORDER_GAPS = Definition(
+    "loopcast_recorder_gaps_total",
+    "counter",
+    "Times that the log had lost events before a sink kept them: truncated, or the log made anew.",
+    ("sink", "reason"),
+)
+RECORDER_OFFSET = Definition(
+    "loopcast_recorder_log_offset", "gauge", "The last offset that a sink kept.", ("sink", "partition")
+)
+RECORDER_WRITE_SECONDS = Definition(
+    "loopcast_recorder_write_seconds", "histogram", "How long a sink took to keep a batch.", ("sink",)
+)
+RECORDER_DELETED = Definition("loopcast_recorder_deleted", "gauge", "Events that retention deleted from the database.")
+
 INVENTORY: dict[str, Definition] = {v.name: v for v in list(globals().values()) if isinstance(v, Definition)}
 """All of them by name, in the order of this file."""
 

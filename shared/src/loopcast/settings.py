@@ -272,10 +272,27 @@ class WebhookForwarderSettings(ServiceSettings):
     ops_port: int = Field(9703, ge=0, le=65535, description="Port of the probes and metrics.")
 
 
-class RecorderSettings(ServiceSettings):
+class RecorderSettings(PublicSettings):
     """What the recorder reads."""
 
+    port: int = Field(8704, ge=0, le=65535, description="The public port: history from the database.")
     ops_port: int = Field(9704, ge=0, le=65535, description="Port of the probes and metrics.")
+    recorder_sqlite: str = Field(
+        ".loopcast/recorder.db", min_length=1, description="The SQLite file that events are kept in; `off` for none."
+    )
+    recorder_max_age: str = Field(
+        "never", description="When the database forgets an event: an age such as `90D`, or `never`."
+    )
+    recorder_max_bytes: int = Field(
+        0, ge=0, description="The oldest events are deleted while the database is larger; 0 is no limit."
+    )
+
+    @field_validator("recorder_max_age")
+    @classmethod
+    def _keep(cls, value: str) -> str:
+        if value != "never":
+            parse_age(value)
+        return value
 
 
 SERVICES: dict[str, type[ServiceSettings]] = {

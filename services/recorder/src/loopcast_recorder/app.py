@@ -1,18 +1,105 @@
-"""The composition root. For now the service starts, answers its probes and stops; it does no work of its own yet."""
+"""The recorder put together: the only place where its objects are made."""
 
 from __future__ import annotations
 
-from loopcast.lifecycle import Service, idle
-from loopcast.settings import RecorderSettings, load
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 
-__all__ = ["build"]
+from loopcast.broker.clients import client_of
+from loopcast.broker.declare import LogWatch
+from loopcast.errors import ConfigurationError
+from loopcast.health import Health
+from loopcast.lifecycle import Service
+from loopcast.metrics import RECORDER_DELETED, Metrics
+from loopcast.settings import RecorderSettings, load
+from loopcast.topology import parse_age
+from loopcast_recorder.database import SqliteDatabase
+from loopcast_recorder.database_sink import DatabaseSink
+from loopcast_recorder.instruments import Instruments
+from loopcast_recorder.lane import Lane, Thread
+from loopcast_recorder.readiness import watch_readiness
+from loopcast_recorder.retention import Retention
+from loopcast_recorder.sinks import Sink
+
+__all__ = ["build", "service_of"]
+
+NAME = "loopcast-recorder"
+OFF = "off"
 
 
 def build() -> Service:
     """
-    Make the service from the environment.
+    Read the settings and make the service.
 
     Raises:
         ConfigurationError: a setting is wrong.
     """
-    return idle("recorder", load(RecorderSettings))
+    return service_of(load(RecorderSettings))
+
+
+def service_of(settings: RecorderSettings) -> Service:
+    """
+    Make the service that `settings` describe.
+
+    Raises:
+        ConfigurationError: nothing is to be recorded anywhere.
+    """
+    health, metrics = Health(), Metrics("recorder", version(NAME))
+    client, topology = client_of(settings.amqp_client), settings.broker_topology
+    watch = LogWatch(client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} log watch")
+    threads = [Thread(sink, Instruments(metrics, sink.name)) for sink in _sinks(settings, metrics)]
+    if not threads:
+        raise ConfigurationError("There is nothing to record to: set LOOPCAST_RECORDER_SQLITE to a file.")
+    lanes = [
+        Lane(client, settings.amqp_url, stream, number, thread)
+        for thread in threads
+        for number, stream in enumerate(topology.streams)
+    ]
+
+    @contextlib.asynccontextmanager
+    async def body() -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(watch)
+            for thread in threads:
+                await stack.enter_async_context(thread)
+            await stack.enter_async_context(_running(lanes))
+            await stack.enter_async_context(watch_readiness(health, watch, lanes))
+            yield
+
+    return Service(name="recorder", settings=settings, health=health, metrics=metrics, body=body)
+
+
+def _sinks(settings: RecorderSettings, metrics: Metrics) -> list[Sink]:
+    sinks: list[Sink] = []
+    if settings.recorder_sqlite != OFF:
+        path = Path(settings.recorder_sqlite)
+        retention = Retention(
+            max_age_seconds=0 if settings.recorder_max_age == "never" else parse_age(settings.recorder_max_age),
+            max_bytes=settings.recorder_max_bytes,
+        )
+        metrics.gauge(RECORDER_DELETED).set_function(lambda: retention.deleted)
+        sinks.append(DatabaseSink("sqlite", partial(SqliteDatabase, path), retention, _now))
+    return sinks
+
+
+@contextlib.asynccontextmanager
+async def _running(lanes: Sequence[Lane]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(lane.run()) for lane in lanes]
+    try:
+        yield
+    finally:
+        # A batch that is being written is written to its end; a sink that fails is not waited for.
+        await asyncio.gather(*(lane.stop() for lane in lanes))
+        _, late = await asyncio.wait(tasks, timeout=5)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -20,7 +20,7 @@ from loopcast.node import Node
 from loopcast.up.console import Terminal
 from loopcast.up.plan import HOST, Plan, Program, make_plan
 from loopcast.up.process import Process
-from loopcast.up.state import DATA, forget_state, write_state
+from loopcast.up.state import DATA, RECORDED, forget_state, write_state
 
 __all__ = ["run_up"]
 
@@ -36,9 +36,10 @@ def run_up(*, demo: bool, data: Path, port_offset: int) -> int:
         ConfigurationError: a port is taken.
         NodeError: there is no RabbitMQ and none can be had.
     """
-    plan = make_plan(environ=os.environ, port_offset=port_offset, demo=demo)
-    _check_ports(plan)
     data = data.resolve()
+    environ = {"LOOPCAST_RECORDER_SQLITE": str(data / RECORDED), **os.environ}
+    plan = make_plan(environ=environ, port_offset=port_offset, demo=demo)
+    _check_ports(plan)
     data.mkdir(parents=True, exist_ok=True)
     return asyncio.run(_run(plan, data, Terminal()))
 

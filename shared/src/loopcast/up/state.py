@@ -12,6 +12,8 @@ from loopcast.errors import ConfigurationError
 __all__ = ["DATA", "State", "address", "forget_state", "read_state", "write_state"]
 
 FILE = "up.json"
+RECORDED = "recorder.db"
+"""What the recorder writes in the data folder, and `loopcast query` reads."""
 
 DATA = Path(".loopcast")
 """The data folder where none is named."""

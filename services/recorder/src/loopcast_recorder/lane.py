@@ -1,0 +1,188 @@
+"""
+One sink reading one partition: a connection of its own, so that no sink waits for another.
+
+A sink that fails is asked again, from what it has kept, after a growing pause. Meanwhile its reader holds no more than
+the broker's prefetch, and the log keeps the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import structlog
+
+from loopcast.broker.interface import Client, Delivery
+from loopcast.broker.log import LogReader
+from loopcast.errors import BrokerError, LogChanged, StorageError
+from loopcast.position import Anchor
+from loopcast_recorder.instruments import Instruments
+from loopcast_recorder.opening import SILENCE_SECONDS, Opening
+from loopcast_recorder.sinks import Sink
+
+__all__ = ["Lane", "Thread"]
+
+PREFETCH = 5_000
+"""Events in the air; also about the most that one transaction holds."""
+MIN_PAUSE, MAX_PAUSE = 0.5, 5.0
+TICK_SECONDS = 1.0
+
+# Not bound to a sink's name when that is made: logs are configured later than objects.
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Thread:
+    """The thread that a sink's calls run in, one at a time, so that a slow disk stops nothing else."""
+
+    def __init__(self, sink: Sink, instruments: Instruments) -> None:
+        self.sink = sink
+        self.instruments = instruments
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"sink-{sink.name}")
+        self._ticking: asyncio.Task[None] | None = None
+        self._failed = False
+
+    async def __aenter__(self) -> Thread:
+        self._ticking = asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.wait([self._ticking])
+        with contextlib.suppress(StorageError):
+            await self.call(self.sink.close)
+        self._pool.shutdown(wait=True)
+
+    async def call(self, work: Callable[[], T], *, proves: bool = False) -> T:
+        """
+        Run `work` in the thread; `proves` is work whose success means that the sink takes events again.
+
+        Raises:
+            StorageError: the sink did not take it; counted and told.
+        """
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except StorageError as error:
+            self.instruments.failed()
+            if not self._failed:
+                hint = "it is tried again; the log keeps the events"
+                log.error("sink_failing", sink=self.sink.name, reason=str(error), hint=hint)  # noqa: TRY400 - no defect
+            self._failed = True
+            raise
+        if proves and self._failed:
+            self._failed = False
+            log.info("sink_works_again", sink=self.sink.name)
+            self.instruments.recovered()
+        return result
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            with contextlib.suppress(StorageError):
+                await self.call(self.sink.tick)
+
+
+class Lane:
+    """Keeps one partition in one sink, for as long as :meth:`run` runs."""
+
+    def __init__(
+        self,
+        client: Client,
+        url: str,
+        stream: str,
+        partition: int,
+        thread: Thread,
+        *,
+        prefetch: int = PREFETCH,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._stream = stream
+        self._partition = partition
+        self._thread = thread
+        self._sink = thread.sink
+        self._prefetch = prefetch
+        self._silence = silence_seconds
+        self._opening: Opening | None = None
+        self._stopping = False
+        self._pause = MIN_PAUSE
+
+    @property
+    def connected(self) -> bool:
+        """Whether the partition is being read."""
+        reader = None if self._opening is None else self._opening.reader
+        return reader is not None and reader.connected
+
+    @property
+    def reason(self) -> BrokerError | None:
+        """Why it is not being read."""
+        reader = None if self._opening is None else self._opening.reader
+        return None if reader is None else reader.reason
+
+    async def run(self) -> None:
+        """Keep what comes until :meth:`stop`."""
+        while not self._stopping:
+            try:
+                await self._record()
+            except LogChanged as changed:
+                log.warning("log_changed", sink=self._sink.name, partition=self._partition, reason=str(changed))
+            except StorageError:
+                await self._rest()
+            except Exception:
+                # A defect of ours in one sink is no reason to stop, and the next try begins with what is kept.
+                log.exception("sink_defect", sink=self._sink.name, partition=self._partition)
+                self._thread.instruments.failed()
+                await self._rest()
+
+    async def stop(self) -> None:
+        """End the reading after the batch that is being written."""
+        self._stopping = True
+        if self._opening is not None:
+            await self._opening.close()
+
+    async def _rest(self) -> None:
+        pause, self._pause = self._pause, min(MAX_PAUSE, self._pause * 2)
+        await asyncio.sleep(pause)
+
+    async def _record(self) -> None:
+        position = await self._thread.call(lambda: self._sink.resume(self._partition))
+        if self._stopping:
+            return
+        self._opening = opening = Opening(
+            self._client, self._url, self._stream, self._reader, silence_seconds=self._silence
+        )
+        verdicts: list[Anchor] = []
+        async with contextlib.aclosing(opening.batches(position, verdicts.append)) as batches:
+            async for batch in batches:
+                while verdicts:
+                    await self._judge(verdicts.pop())
+                if batch:
+                    await self._write(batch)
+
+    async def _judge(self, verdict: Anchor) -> None:
+        if verdict is Anchor.PROVEN:
+            return
+        hint = "the log lost them before they were recorded"
+        log.error("events_missing", sink=self._sink.name, partition=self._partition, reason=verdict.value, hint=hint)
+        anew = verdict is Anchor.EPOCH_CHANGED
+        await self._thread.call(lambda: self._sink.gap(self._partition, verdict.value, anew=anew))
+        self._thread.instruments.gap(verdict.value)
+
+    async def _write(self, batch: Sequence[Delivery]) -> None:
+        began = time.monotonic()
+        written = await self._thread.call(lambda: self._sink.write(self._partition, batch), proves=True)
+        self._pause = MIN_PAUSE
+        self._thread.instruments.wrote(
+            written, partition=self._partition, offset=batch[-1].offset, seconds=time.monotonic() - began
+        )
+
+    def _reader(self) -> LogReader:
+        name = f"loopcast-recorder {self._sink.name} {self._stream}"
+        return LogReader(self._client, self._url, self._stream, name=name, prefetch=self._prefetch)

@@ -1,0 +1,169 @@
+"""The recorder as a process: from a real log into SQLite, over kills, full disks and logs that change."""
+
+import asyncio
+import random
+import sqlite3
+import subprocess
+import time
+from functools import partial
+
+import aiormq
+import pytest
+from recorder_log import envelopes, lines
+from recorder_service import CLIENT, Recorder, publish, until
+
+from loopcast.metrics import Metrics
+from loopcast.topology import Topology
+from loopcast_recorder.database import SqliteDatabase
+from loopcast_recorder.database_sink import DatabaseSink
+from loopcast_recorder.instruments import Instruments
+from loopcast_recorder.lane import Lane, Thread
+from loopcast_recorder.retention import Retention
+
+
+def ask(path, sql, *values):
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return connection.execute(sql, values).fetchall()
+    except sqlite3.OperationalError:
+        return []  # its tables are not there yet
+    finally:
+        connection.close()
+
+
+def count(path):
+    return (ask(path, "SELECT count(*) FROM events") or [(0,)])[0][0]
+
+
+def stream(runs, *, first=0, experiments=3):
+    """`runs` runs of the recorded loops in several experiments."""
+    names = ["demo-parent", "demo-cycle"]
+    return [
+        event
+        for n in range(first, first + runs)
+        for event in envelopes(lines(names[n % 2]), experiment=f"exp/{n % experiments}", run=f"run-{n}")
+    ]
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_what_is_in_the_log_is_in_the_database(vhost_url, tmp_path, partitions):
+    """Every event, byte for byte and in its experiment's order, from every partition; SIGTERM ends it with 0."""
+    path, events = tmp_path / "a" / "recorder.db", stream(12)
+    asyncio.run(publish(vhost_url, events, partitions=partitions))
+
+    with Recorder(vhost_url, tmp_path / "log", recorder_sqlite=path, partitions=partitions) as recorder:
+        until(lambda: count(path) == len(events))
+        code = recorder.terminate()
+
+    assert 0 == code
+    for experiment in {event.experiment for event in events}:
+        expected = [event.encode().decode() for event in events if event.experiment == experiment]
+        assert expected == [
+            e for (e,) in ask(path, "SELECT event FROM events WHERE experiment = ? ORDER BY n", experiment)
+        ]
+    assert 12 == len(ask(path, "SELECT 1 FROM runs WHERE status IS NOT NULL"))
+
+
+def killed_at_random(url, tmp_path, rounds):
+    """Publish while a recorder is killed and started again `rounds` times; what was published, and the database."""
+    path, chance, published = tmp_path / "recorder.db", random.Random(rounds), []
+
+    async def work():
+        for number in range(rounds):
+            events = stream(30, first=30 * number)
+            published.extend(events)
+            with Recorder(url, tmp_path / "log", recorder_sqlite=path):
+                # Some of it again: a producer whose answer was lost sends twice.
+                await publish(url, [*events, *events[-40:]])
+                await asyncio.sleep(chance.uniform(0.2, 1.6))
+
+    asyncio.run(work())
+    with Recorder(url, tmp_path / "log", recorder_sqlite=path):
+        until(lambda: count(path) >= len(published))
+        time.sleep(0.5)
+    return published, path
+
+
+def check_once(published, path):
+    assert sorted(event.id for event in published) == sorted(i for (i,) in ask(path, "SELECT id FROM events"))
+    runs = {event.run for event in published}
+    assert {(run, "completed") if int(run[4:]) % 2 == 0 else (run, "failed") for run in runs} == set(
+        ask(path, "SELECT run, status FROM runs")
+    )
+    assert ask(path, "SELECT count(*) FROM events") == ask(path, "SELECT sum(events) FROM runs")
+
+
+def test_kill_9_loses_and_repeats_nothing(vhost_url, tmp_path):
+    """Killed three times under load: the rows are the log's events, none twice, and each run's row is right."""
+    check_once(*killed_at_random(vhost_url, tmp_path, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_kill_9_at_random_20_times(vhost_url, tmp_path):
+    """The same, twenty times."""
+    check_once(*killed_at_random(vhost_url, tmp_path, 20))
+
+
+def test_a_file_that_may_not_grow_is_waited_for(vhost_url, tmp_path):
+    """On a disk without room the recorder goes on trying; with room again it keeps everything, once."""
+    path, events = tmp_path / "recorder.db", stream(60)
+    asyncio.run(publish(vhost_url, events))
+    # Enough for the tables and not for the events.
+    limited = ("prlimit", "--fsize=600000:unlimited")
+    recorder = Recorder(vhost_url, tmp_path / "log", recorder_sqlite=path).start(*limited)
+    try:
+        until(lambda: "sink_failing" in recorder.log.read_text())
+        assert count(path) < len(events)
+        subprocess.run(["prlimit", f"--pid={recorder.process.pid}", "--fsize=unlimited"], check=True)
+        until(lambda: count(path) == len(events))
+    finally:
+        recorder.kill()
+
+    assert sorted(event.id for event in events) == sorted(i for (i,) in ask(path, "SELECT id FROM events"))
+
+
+async def record(url, path, done):
+    """Record in this process, with little patience for silence, until `done()`."""
+    sink = DatabaseSink("sqlite", partial(SqliteDatabase, path), Retention(), lambda: time.time_ns() // 1000)
+    async with Thread(sink, Instruments(Metrics("recorder", "0"), "sqlite")) as thread:
+        lane = Lane(CLIENT, url, Topology().streams[0], 0, thread, silence_seconds=0.5)
+        task = asyncio.create_task(lane.run())
+        async with asyncio.timeout(20):
+            await asyncio.to_thread(until, done)
+        await lane.stop()
+        await task
+
+
+@pytest.mark.parametrize("size", [2, 8], ids=["shorter", "longer"])
+def test_a_log_made_anew_is_noticed_and_read_from_its_beginning(vhost_url, tmp_path, size):
+    """A log that was deleted while the recorder was away gives other events at the same offsets: both are kept."""
+    path, old, new = tmp_path / "recorder.db", stream(4), stream(size, first=50)
+
+    async def delete_log():
+        connection = await aiormq.connect(vhost_url)
+        channel = await connection.channel()
+        await channel.queue_delete(Topology().streams[0])
+        await connection.close()
+
+    async def work():
+        await publish(vhost_url, old)
+        await record(vhost_url, path, lambda: count(path) == len(old))
+        await delete_log()
+        await publish(vhost_url, new)
+        await record(vhost_url, path, lambda: count(path) == len(old) + len(new))
+
+    asyncio.run(work())
+
+    assert [("epoch_changed",)] == ask(path, "SELECT reason FROM gaps")
+    assert [e.id for e in (*old, *new)] == [i for (i,) in ask(path, "SELECT id FROM events ORDER BY n")]
+
+
+def test_it_waits_for_the_broker(tmp_path):
+    """Without a broker it starts, says that it waits, and ends when it is told to."""
+    recorder = Recorder("amqp://guest:guest@127.0.0.1:1/", tmp_path / "log", recorder_sqlite=tmp_path / "r.db")
+    with recorder:
+        until(lambda: "serving" in recorder.log.read_text())
+        assert 0 == recorder.terminate()
