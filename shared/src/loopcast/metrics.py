@@ -151,6 +151,55 @@ RECORDER_WRITE_SECONDS = Definition(
 )
 RECORDER_DELETED = Definition("loopcast_recorder_deleted", "gauge", "Events that retention deleted from the database.")
 
+# Webhook-forwarder. Endpoints are those of its file, so their number is bounded.
+
+WEBHOOK_EVENTS = Definition(
+    "loopcast_webhook_events_total",
+    "counter",
+    "Events by what became of them: delivered, dead, unwanted (no binding matches any more).",
+    ("endpoint", "result"),
+)
+WEBHOOK_CALLS = Definition(
+    "loopcast_webhook_calls_total",
+    "counter",
+    "Calls by what the answer meant: delivered, retry, slowly, refused, gone.",
+    ("endpoint", "result"),
+)
+WEBHOOK_CALL_SECONDS = Definition(
+    "loopcast_webhook_call_seconds", "histogram", "From sending a call to its answer.", ("endpoint",)
+)
+WEBHOOK_DELIVERY_SECONDS = Definition(
+    "loopcast_webhook_delivery_seconds",
+    "histogram",
+    "From the producer's taking an event, the first of its batch, to its delivery.",
+    ("endpoint",),
+)
+WEBHOOK_QUEUE = Definition(
+    "loopcast_webhook_queue_messages", "gauge", "Events that wait in an endpoint's queue.", ("endpoint",)
+)
+WEBHOOK_DEAD = Definition("loopcast_webhook_dead_messages", "gauge", "Dead letters of an endpoint.", ("endpoint",))
+WEBHOOK_PHASE = Definition(
+    "loopcast_webhook_phase",
+    "gauge",
+    "1 for what an endpoint is: closed, open, half-open, misconfigured, paused, stopped.",
+    ("endpoint", "phase"),
+)
+WEBHOOK_FAILING = Definition(
+    "loopcast_webhook_failing_seconds", "gauge", "For how long each try has failed; 0 while none does.", ("endpoint",)
+)
+WEBHOOK_SPILLED = Definition(
+    "loopcast_webhook_spilled", "gauge", "1 while an endpoint's backlog is in the log alone.", ("endpoint",)
+)
+WEBHOOK_LOST = Definition(
+    "loopcast_webhook_lost_to_retention_total",
+    "counter",
+    "Offsets of the log that retention took before an endpoint's catch-up had read them.",
+    ("endpoint",),
+)
+WEBHOOK_RELOADS = Definition(
+    "loopcast_webhook_reloads_total", "counter", "Readings of a changed endpoints file: taken, refused.", ("result",)
+)
+
 INVENTORY: dict[str, Definition] = {v.name: v for v in list(globals().values()) if isinstance(v, Definition)}
 """All of them by name, in the order of this file."""
 

@@ -47,6 +47,14 @@ def test_a_replica_that_had_not_read_a_pause_does_not_undo_it():
     assert state.progress.holder == "a"
 
 
+def test_the_last_word_on_bindings_holds():
+    """A record that says nothing of them leaves them, and an empty list takes them away."""
+    state = folded(Record(bindings=("a", "b")), Record(progress=Progress(epoch=1)))
+
+    assert state.bindings == ("a", "b")
+    assert fold(state, Record(bindings=())).bindings == ()
+
+
 def test_a_command_ends_a_wait_and_a_later_failure_begins_another():
     """`resume` means now, not at the end of the hour."""
     waiting = Progress(epoch=1, holder="a", at=100, wait_until=3700)
@@ -61,7 +69,8 @@ def test_records_survive_the_wire():
     """What is written is what is read."""
     record = Record(
         control=Control(version=3, mode="stopped", reason="HTTP 410", at=1.5),
-        progress=Progress(epoch=2, holder="x", failing_since=1.0, bindings=("#",), spill=Spill("t", 1.0, {"0": "P"})),
+        progress=Progress(epoch=2, holder="x", failing_since=1.0, spill=Spill("t", 1.0, {"0": "P"})),
+        bindings=("#",),
     )
 
     assert decode(encode(record)) == record

@@ -22,6 +22,8 @@ class Credentials:
     url: str
     keys: tuple[Key, ...]
     headers: Mapping[str, str]
+    authorities: str | None = None
+    """Certificates (PEM) to trust instead of the system's."""
 
 
 def read_credentials(endpoint: Endpoint, folder: Path) -> Credentials:
@@ -48,7 +50,8 @@ def read_credentials(endpoint: Endpoint, folder: Path) -> Credentials:
         headers[name] = _text(value, folder)
         if not headers[name].isprintable():
             raise ConfigurationError(f"headers: what the file of {name!r} holds has control characters")
-    return Credentials(url, tuple(keys), headers)
+    authorities = None if endpoint.ca_file is None else _text(FileReference(file=endpoint.ca_file), folder)
+    return Credentials(url, tuple(keys), headers, authorities)
 
 
 def _text(value: str | FileReference, folder: Path) -> str:

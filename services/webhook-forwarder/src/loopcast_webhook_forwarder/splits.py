@@ -20,7 +20,12 @@ class Splits:
     @property
     def current(self) -> tuple[int, int]:
         """The next request's events, as start and stop in the batch; equal where none are left."""
-        return self._start, self._start + (self._sizes[-1] if self._sizes else 0)
+        return self._start, self._start + self.size
+
+    @property
+    def size(self) -> int:
+        """How many events the next request carries."""
+        return self._sizes[-1] if self._sizes else 0
 
     @property
     def done(self) -> bool:
@@ -30,7 +35,7 @@ class Splits:
     @property
     def alone(self) -> bool:
         """Whether the next request carries one event."""
-        return bool(self._sizes) and self._sizes[-1] == 1
+        return self.size == 1
 
     def settled(self) -> None:
         """The current events are delivered, or dead letters."""

@@ -1,7 +1,7 @@
 """
 What is known of an endpoint beyond its queue: pure values, and how they are folded from the state stream.
 
-Two registers in one record. *Control* is what people said (run, pause, stop): the higher version holds, so that a
+Registers in one record. *Control* is what people said (run, pause, stop): the higher version holds, so that a
 replica that writes before it has read a command does not undo it. *Progress* is what the active replica found: it is
 fenced by an epoch, which a replica claims with its first record and only then works; what a former one still writes
 counts no more. Every record is complete, so the newest few are enough.
@@ -57,15 +57,16 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     wait_until: float = 0.0
     last: str = ""
     """What came back last that was no success."""
-    bindings: tuple[str, ...] = ()
     spill: Spill | None = None
 
 
 class State(msgspec.Struct, frozen=True):
-    """Both."""
+    """All of it."""
 
     control: Control = Control()
     progress: Progress = Progress()
+    bindings: tuple[str, ...] = ()
+    """What the queue may be bound by: written before binding, so that nothing stays bound that nobody knows of."""
 
     def waits_until(self) -> float:
         """The Unix time before which nothing is to be sent; a command that came later ends the wait."""
@@ -78,6 +79,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     v: int = VERSION
     control: Control | None = None
     progress: Progress | None = None
+    bindings: tuple[str, ...] | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -104,7 +106,7 @@ def fold(state: State, record: Record) -> State:
         control = record.control
     if record.progress is not None and _holds(progress, record.progress):
         progress = record.progress
-    return State(control, progress)
+    return State(control, progress, state.bindings if record.bindings is None else record.bindings)
 
 
 def _holds(known: Progress, new: Progress) -> bool:

@@ -71,6 +71,38 @@ class AioPikaAdmin:
         for name in sorted(await self.missing(topology)):
             raise LogMissing(f"The queue {name} is not there, and LOOPCAST_TOPOLOGY=verify makes none.")
 
+    async def declare(self, queue: Queue) -> None:
+        """Declare one queue, as :meth:`loopcast.broker.interface.AdminLink.declare` says."""
+        await self._declare_queue(queue)
+
+    async def bind(self, binding: Binding) -> None:
+        """Bind, as :meth:`loopcast.broker.interface.AdminLink.bind` says."""
+        await self._bind(binding)
+
+    async def unbind(self, binding: Binding) -> None:
+        """Take a binding away; RabbitMQ answers with success where there is none."""
+        arguments: FieldTable = dict(binding.arguments)
+        with contextlib.suppress(LogMissing):
+            await self._do(
+                lambda channel: channel.queue_unbind(
+                    binding.destination, binding.source, binding.key, arguments=arguments
+                )
+            )
+
+    async def delete(self, queue: str) -> None:
+        """Delete a queue with what it holds; RabbitMQ answers with success where there is none."""
+        await self._do(lambda channel: channel.queue_delete(queue))
+
+    async def depth(self, queue: str) -> int | None:
+        """How many messages wait in a queue."""
+        found: list[int] = []
+
+        async def ask(channel: AbstractChannel) -> None:
+            declared = await channel.queue_declare(queue, passive=True)
+            found.append(declared.message_count or 0)
+
+        return found[0] if await self._exists(ask) else None
+
     async def _compare_partitions(self, topology: Topology) -> None:
         """Declare the marker, which is there: only an active declaration compares."""
         try:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from loopcast.errors import BrokerError
-from loopcast.topology import Topology
+from loopcast.topology import Binding, Queue, Topology
 
 __all__ = [
     "AdminLink",
@@ -224,6 +224,36 @@ class AdminLink(_Link, Protocol):
             LogMissing: one is not there; the sentence names it.
             TopologyMismatch: as :meth:`apply`.
         """
+        ...
+
+    async def declare(self, queue: Queue) -> None:
+        """
+        Declare one queue or stream; nothing where it is there.
+
+        Raises:
+            TopologyMismatch: it is there with other arguments.
+        """
+        ...
+
+    async def bind(self, binding: Binding) -> None:
+        """
+        Bind; nothing where it is bound.
+
+        Raises:
+            LogMissing: source or destination is not there.
+        """
+        ...
+
+    async def unbind(self, binding: Binding) -> None:
+        """Take a binding away; nothing where there is none."""
+        ...
+
+    async def delete(self, queue: str) -> None:
+        """Delete a queue or stream with what it holds; nothing where there is none."""
+        ...
+
+    async def depth(self, queue: str) -> int | None:
+        """How many messages a queue holds that nobody was given yet; None where there is no such queue."""
         ...
 
 

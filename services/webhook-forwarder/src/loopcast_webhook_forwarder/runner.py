@@ -1,0 +1,269 @@
+"""
+One endpoint's life: bind its queue, consume while the state allows it, deliver, and close the channel for long waits.
+
+Nothing is shared with another endpoint but the process: its own connections, its own way out, its own state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from loopcast.broker.consumer import Consumer
+from loopcast.broker.interface import Client, Delivery
+from loopcast.broker.publisher import Publisher
+from loopcast.errors import BrokerError
+from loopcast.metrics import Metrics
+from loopcast.routing import matches
+from loopcast.settings import WebhookForwarderSettings
+from loopcast.topology import webhook_dead_letters, webhook_queue
+from loopcast_webhook_forwarder.batching import Collector
+from loopcast_webhook_forwarder.courier import Courier, Ended, Job
+from loopcast_webhook_forwarder.dead_letters import REPLAY, key_of
+from loopcast_webhook_forwarder.egress import Egress
+from loopcast_webhook_forwarder.holding import Holding
+from loopcast_webhook_forwarder.inbox import Inbox
+from loopcast_webhook_forwarder.instruments import Instruments
+from loopcast_webhook_forwarder.objects import Objects
+from loopcast_webhook_forwarder.setups import Setup
+from loopcast_webhook_forwarder.state import Record, State
+from loopcast_webhook_forwarder.state_stream import StateStream
+
+__all__ = ["Runner", "Shared"]
+
+MAX_PREFETCH = 2000
+"""What a quorum queue gives a consumer ahead at most (https://www.rabbitmq.com/docs/quorum-queues)."""
+
+LOOK_SECONDS = 1.0
+RETIRING_SECONDS = 3.0
+"""How long a retired endpoint consumes before its queue is looked at: only with the channel closed is all counted."""
+
+AGENT = "loopcast-webhook-forwarder"
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all endpoints of a process have in common."""
+
+    client: Client
+    settings: WebhookForwarderSettings
+    objects: Objects
+    metrics: Metrics
+    replica: str
+
+
+class Runner:
+    """Runs one endpoint until :meth:`stop` or :meth:`retire`."""
+
+    def __init__(self, setup: Setup, shared: Shared) -> None:
+        self.setup = setup
+        self._shared = shared
+        self._name = setup.endpoint.name
+        self._url = shared.settings.amqp_url
+        self._queue = webhook_queue(self._name).name
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._retiring = False
+        self._unbound = False
+        self._look_at = 0.0
+        self._instruments = Instruments(shared.metrics, self._name)
+        self._publisher = Publisher(
+            shared.client,
+            self._url,
+            name=f"{AGENT} {self._name} publish",
+            prepare=lambda: shared.objects.ensure(self._name),
+        )
+        self._stream = StateStream(shared.client, self._url, self._name, self._publisher, on_change=self._wake.set)
+        self._holding = Holding(self._stream, shared.replica)
+        self._matches = functools.lru_cache(maxsize=4096)(
+            lambda key: any(matches(pattern, key) for pattern in setup.endpoint.patterns)
+        )
+        self._log = log.bind(endpoint=self._name)
+
+    def stop(self) -> None:
+        """End after the call that is under way; what is not settled stays in the queue."""
+        self._stopping = True
+        self._wake.set()
+
+    def retire(self) -> None:
+        """The file no longer has this endpoint: take nothing new, deliver what is there, delete the queue, end."""
+        self._retiring = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Run until the end."""
+        endpoint = self.setup.endpoint
+        egress = Egress(allow_private=endpoint.allow_private, timeout=endpoint.timeout, tls=self.setup.tls, agent=AGENT)
+        async with self._publisher, egress:
+            await self._until_connected()
+            async with self._stream.following():
+                await self._insist(self._bind)
+                measuring = asyncio.create_task(self._measure_again_and_again())
+                try:
+                    await self._work(egress)
+                finally:
+                    measuring.cancel()
+                    await asyncio.wait([measuring])
+
+    async def _work(self, egress: Egress) -> None:
+        courier = Courier(
+            self.setup.endpoint,
+            credentials=self.setup.credentials,
+            egress=egress,
+            publisher=self._publisher,
+            holding=self._holding,
+            instruments=self._instruments,
+            hold_seconds=self._shared.settings.webhooks_hold_seconds,
+            wake=self._wake,
+        )
+        while not self._stopping:
+            if self._retiring:
+                if not self._unbound:
+                    await self._insist(self._unbind)
+                    self._unbound = True
+                if await self._drained():
+                    return
+            if self._may_consume():
+                await self._consume(courier)
+            else:
+                await self._nap(LOOK_SECONDS)
+
+    def _may_consume(self) -> bool:
+        state = self._stream.state
+        return state.control.mode == "running" and state.waits_until() <= time.time()
+
+    def _must_close(self) -> bool:
+        if self._stopping or self._holding.state.control.mode != "running":
+            return True
+        return not self._holding.held and not self._may_consume()
+
+    async def _consume(self, courier: Courier) -> None:
+        """Consume until the channel has to be closed: then what is left is in its place, for whoever comes next."""
+        endpoint = self.setup.endpoint
+        consumer = Consumer(
+            self._shared.client,
+            self._url,
+            self._queue,
+            name=f"{AGENT} {self._name} consume",
+            prefetch=min(MAX_PREFETCH, 2 * endpoint.max_events),
+        )
+        collector = Collector(
+            max_events=endpoint.max_events,
+            max_bytes=endpoint.batch.max_bytes,
+            max_seconds=endpoint.batch.max_ms / 1000,
+            wanted=self._is_wanted,
+        )
+        inbox = Inbox(consumer, collector, self._wake)
+        self._look_at = time.monotonic() + RETIRING_SECONDS
+        try:
+            async with inbox.filling():
+                await self._deliver_from(inbox, courier)
+        finally:
+            self._holding.release()
+
+    async def _deliver_from(self, inbox: Inbox, courier: Courier) -> None:
+        claimed = -1
+        while (parcel := await inbox.take(self._is_over)) is not None:
+            generation = inbox.generation
+            if claimed != generation or not self._holding.held:
+                if not await self._claim() or self._must_close():
+                    return
+                claimed = generation
+            job = Job(
+                parcel,
+                ack=inbox.ack,
+                lost=functools.partial(inbox.lost, generation),
+                interrupted=self._must_close,
+            )
+            if await courier.deliver(job) is Ended.LEFT and not inbox.lost(generation):
+                return
+
+    def _is_over(self) -> bool:
+        return self._must_close() or (self._retiring and (not self._unbound or time.monotonic() > self._look_at))
+
+    async def _claim(self) -> bool:
+        try:
+            return await self._holding.claim()
+        except BrokerError as error:
+            self._log.warning("endpoint_not_claimed", reason=str(error))
+            await self._nap(LOOK_SECONDS)
+            return False
+
+    def _is_wanted(self, delivery: Delivery) -> bool:
+        return REPLAY in delivery.headers or self._matches(key_of(delivery))
+
+    async def _bind(self) -> None:
+        """Bind what is asked for and unbind what no longer is; what may be bound is written down first."""
+        state = await self._stream.sync()
+        if state.progress.spill is None:
+            await self._bind_to(state, set(self.setup.endpoint.patterns))
+
+    async def _unbind(self) -> None:
+        await self._bind_to(await self._stream.sync(), set())
+
+    async def _bind_to(self, state: State, wanted: set[str]) -> None:
+        known = set(state.bindings)
+        if wanted - known:
+            await self._stream.sync(Record(bindings=tuple(sorted(wanted | known))))
+        await self._shared.objects.bind(self._name, sorted(wanted))
+        await self._shared.objects.unbind(self._name, sorted(known - wanted))
+        if known - wanted:
+            await self._stream.sync(Record(bindings=tuple(sorted(wanted))))
+
+    async def _drained(self) -> bool:
+        """Whether a retired endpoint's queue was empty, and is gone now."""
+        try:
+            if await self._shared.objects.depth(self._queue):
+                return False
+            await self._shared.objects.delete(self._queue)
+        except BrokerError as error:
+            self._log.warning("queue_not_deleted", reason=str(error))
+            await self._nap(LOOK_SECONDS)
+            return False
+        self._log.info("endpoint_retired")
+        return True
+
+    async def _until_connected(self) -> None:
+        waiting = asyncio.create_task(self._publisher.wait_connected())
+        while not self._stopping and not waiting.done():
+            await asyncio.wait([waiting], timeout=LOOK_SECONDS / 4)
+        waiting.cancel()
+
+    async def _insist(self, operation: Callable[[], Awaitable[None]]) -> None:
+        """Do it again until the broker takes it."""
+        while not self._stopping:
+            try:
+                await operation()
+            except BrokerError as error:
+                self._log.warning("endpoint_not_ready", reason=str(error))
+                await self._nap(LOOK_SECONDS)
+            else:
+                return
+
+    async def _nap(self, seconds: float) -> None:
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    async def _measure_again_and_again(self) -> None:
+        while True:
+            try:
+                await self._measure()
+            except BrokerError as error:
+                self._log.debug("endpoint_not_measured", reason=str(error))
+            await asyncio.sleep(self._shared.settings.webhooks_depth_seconds)
+
+    async def _measure(self) -> None:
+        objects = self._shared.objects
+        queue = await objects.depth(self._queue)
+        dead = await objects.depth(webhook_dead_letters(self._name).name)
+        self._instruments.depth(queue or 0, dead or 0)
+        self._instruments.state(self._holding.state, time.time())

@@ -1,0 +1,139 @@
+"""One endpoint's trouble is its own, and the file can change at any time."""
+
+import asyncio
+
+from .conftest import QUICK, SECRET
+
+
+async def test_twenty_ill_endpoints_cost_a_healthy_one_nothing(bench, receivers):
+    """Dead, slow, lying and flapping neighbours: the healthy endpoint gets everything, at once and in order."""
+    healthy, ill = await receivers(), await receivers()
+
+    async def never(call):
+        await asyncio.sleep(20)
+        return 200
+
+    kinds = [lambda call: 500, never, lambda call: 302, lambda call: 500 if len(ill.calls) % 2 else 200]
+
+    def answer(call):
+        return kinds[int(call.headers["X-Kind"])](call)
+
+    ill.answer = answer
+    slow = {"timeout": 2, "retry": {"schedule": [0.5, 2, 10], "give_up_after": "72h"}}
+    endpoints = [bench.endpoint(f"ill-{n}", ill.url, headers={"X-Kind": str(n % 4)}, **slow) for n in range(19)]
+    dead = bench.endpoint("dead", "http://127.0.0.1:1/", **slow)
+    async with bench.forwarding(bench.endpoint("well", healthy.url), dead, *endpoints):
+        await bench.bound("well", "dead", *[e["name"] for e in endpoints])
+        ids = []
+        for _ in range(20):
+            ids += await bench.publish(*[bench.event() for _ in range(10)])
+            await asyncio.sleep(0.05)
+        await healthy.until(lambda: len(healthy.taken) >= 200)
+
+    assert healthy.taken == ids
+    assert ill.calls
+
+
+async def test_the_file_is_read_again(bench, receivers):
+    """A new endpoint starts, a changed one changes, and those that stay are not interrupted."""
+    one, two = await receivers(), await receivers()
+    first = bench.endpoint("one", one.url)
+    async with bench.forwarding(first):
+        await bench.bound("one")
+        await bench.publish(bench.event())
+        bench.write(first, bench.endpoint("two", two.url, experiments=["exp-2"], bindings=[]))
+        await bench.bound("two")
+        ids = await bench.publish(bench.event(experiment="exp-2"))
+        await two.until(lambda: two.taken == ids)
+        moved = bench.endpoint("one", two.url)
+        bench.write(moved)
+        await asyncio.sleep(1)
+        ids += await bench.publish(bench.event())
+        await two.until(lambda: two.taken == ids)
+
+    assert len(one.taken) == 2
+
+
+async def test_a_bad_file_keeps_the_old_endpoints(bench, receiver, capsys):
+    """A typing error in the file stops nobody, and is said with its line."""
+    async with bench.forwarding(bench.endpoint("ci", receiver.url)) as service:
+        await bench.bound("ci")
+        bench.file.write_text("endpoints:\n  - name: ci\n    url: nowhere\n    bindings: ['#']\n")
+        await asyncio.sleep(0.5)
+        ids = await bench.publish(bench.event())
+        await receiver.until(lambda: receiver.taken == ids)
+        assert 'reloads_total{result="refused"} 1.0' in service.metrics.render().decode()
+
+    assert "endpoints.yaml:3: url:" in capsys.readouterr().out
+
+
+async def test_a_dropped_binding_is_dropped_in_the_queue_too(bench, receiver):
+    """What was queued under a binding that the file no longer has is acknowledged and counted, not delivered."""
+    receiver.answer = lambda call: 503
+    endpoint = bench.endpoint("ci", receiver.url, bindings=["*.a", "*.b"])
+    async with bench.forwarding(endpoint) as service:
+        await bench.bound("ci")
+        await bench.publish(bench.event("a"), bench.event("b"), bench.event("a"))
+        await receiver.until(lambda: receiver.calls)
+        bench.write({**endpoint, "bindings": ["*.b", "*.c"]})
+        await asyncio.sleep(1)
+        receiver.answer = lambda call: 200
+        ids = await bench.publish(bench.event("a"), bench.event("c"))
+        await receiver.until(lambda: len(receiver.taken) >= 2)
+        await bench.until_depth("loopcast.webhook.ci", lambda depth: depth == 0)
+        assert 'events_total{endpoint="ci",result="unwanted"} 2.0' in service.metrics.render().decode()
+
+    assert [e["type"] for call in receiver.calls[-2:] for e in call.events][-2:] == ["b", "c"]
+    assert receiver.taken[-1] == ids[1]
+
+
+async def test_a_binding_that_a_stopped_forwarder_missed_is_removed_at_the_next_start(bench, receiver):
+    """The state remembers what the queue was bound by, so that a file changed in between leaves no old binding."""
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, bindings=["*.a"])):
+        await bench.bound("ci")
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, bindings=["*.b"])) as service:
+        await bench.bound("ci")
+        await asyncio.sleep(0.5)
+        ids = await bench.publish(bench.event("a"), bench.event("b"))
+        await receiver.until(lambda: receiver.taken == [ids[1]])
+        assert 'result="unwanted"} 0.0' in service.metrics.render().decode()
+
+
+async def test_a_removed_endpoint_is_drained_and_then_gone(bench, receiver):
+    """It takes nothing new, delivers what it has, and its queue is deleted when that is done."""
+
+    async def slowly(call):
+        await asyncio.sleep(0.2)
+        return 200
+
+    receiver.answer = slowly
+    batch = {"max_events": 5, "max_ms": 10}
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, retry=QUICK, batch=batch)):
+        await bench.bound("ci")
+        ids = await bench.publish(*[bench.event() for _ in range(30)])
+        await receiver.until(lambda: receiver.taken)
+        bench.write()
+        await asyncio.sleep(0.6)
+        await bench.publish(bench.event())
+        await bench.until_depth("loopcast.webhook.ci", lambda depth: depth is None)
+
+    assert receiver.taken == ids
+
+
+async def test_a_rotated_secret_is_used_without_a_restart(bench, receiver):
+    """The file of the key changes, and the next call is signed with the new one."""
+    key = bench.folder / "key"
+    key.write_text(SECRET)
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, secret={"file": "key"})):
+        await bench.bound("ci")
+        event = bench.event()
+        await bench.publish(event)
+        await receiver.until(lambda: len(receiver.calls) == 1)
+        key.write_text("whsec_" + "QUJD" * 8)
+        await asyncio.sleep(1)
+        await bench.publish(event)
+        await receiver.until(lambda: len(receiver.calls) == 2)
+
+    first, second = (call.headers for call in receiver.calls)
+    assert first["webhook-id"] == second["webhook-id"]
+    assert first["webhook-signature"] != second["webhook-signature"]
