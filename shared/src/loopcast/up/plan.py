@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from loopcast.settings import SERVICES, PublicSettings
 
@@ -65,13 +66,14 @@ class Plan:
         return wanted
 
 
-def make_plan(*, environ: Mapping[str, str], port_offset: int, demo: bool) -> Plan:
+def make_plan(*, environ: Mapping[str, str], data: Path, port_offset: int, demo: bool) -> Plan:
     """
     The plan for a machine with these variables.
 
     Ports are `up`'s to give, so a `LOOPCAST_PORT` of the shell's is left aside; every other `LOOPCAST_*` variable
     reaches the services.
     """
+    environ = {**_defaults(data), **environ}
     services = tuple(_service(name, environ, port_offset) for name in SERVICES)
     addresses = {program.name: program.address for program in services}
     environment = {
@@ -90,6 +92,11 @@ def make_plan(*, environ: Mapping[str, str], port_offset: int, demo: bool) -> Pl
         demo=feeding if demo else None,
         environment=environment,
     )
+
+
+def _defaults(data: Path) -> dict[str, str]:
+    """What differs from the services' own defaults: the data lies in one folder, and Ctrl-C is not waited for long."""
+    return {"LOOPCAST_RECORDER_SQLITE": str(data / "recorder.db"), "LOOPCAST_DRAIN_SECONDS": "5"}
 
 
 def _service(name: str, environ: Mapping[str, str], offset: int) -> Program:
