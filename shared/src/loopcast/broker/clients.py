@@ -11,7 +11,10 @@ __all__ = ["client_of"]
 
 def client_of(name: Literal["loopcast", "aio-pika"]) -> Client:
     """The client that `LOOPCAST_AMQP_CLIENT` names; each is imported only where it is used."""
-    del name  # Our own protocol comes behind the same interface.
-    from loopcast.broker.aio_pika_client import AioPikaClient
+    if name == "aio-pika":
+        from loopcast.broker.aio_pika_client import AioPikaClient
 
-    return AioPikaClient()
+        return AioPikaClient()
+    from loopcast.amqp.client import AmqpClient
+
+    return AmqpClient()
