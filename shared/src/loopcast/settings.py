@@ -300,6 +300,25 @@ class RecorderSettings(PublicSettings):
         0, ge=0, description="The oldest events are deleted while the database is larger; 0 is no limit."
     )
 
+    recorder_jsonl: str = Field(
+        "off", min_length=1, description="The folder of JSONL files, one for each experiment and day; `off` for none."
+    )
+    recorder_jsonl_fsync: Literal["always", "interval", "never"] = Field(
+        "interval", description="When lines are forced to the disk: with each batch, in intervals, or by the system."
+    )
+    recorder_jsonl_seconds: float = Field(
+        1.0, ge=0.05, le=60, description="The interval in which JSONL files and their position are made fast."
+    )
+    recorder_jsonl_compress: Literal["zstd", "gzip", "none"] = Field(
+        "zstd", description="What becomes of JSONL files that nothing is added to any more."
+    )
+    recorder_jsonl_max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="A larger JSONL file is closed, and a next part of the day begun."
+    )
+    recorder_format: Literal["original", "cloudevents"] = Field(
+        "original", description="What a line of the files and the socket is: the loop's own object, or the CloudEvent."
+    )
+
     @field_validator("recorder_max_age")
     @classmethod
     def _keep(cls, value: str) -> str:

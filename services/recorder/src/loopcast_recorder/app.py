@@ -21,6 +21,7 @@ from loopcast.topology import parse_age
 from loopcast_recorder.database import SqliteDatabase
 from loopcast_recorder.database_sink import DatabaseSink
 from loopcast_recorder.instruments import Instruments
+from loopcast_recorder.jsonl_sink import JsonlSink
 from loopcast_recorder.lane import Lane, Thread
 from loopcast_recorder.readiness import watch_readiness
 from loopcast_recorder.retention import Retention
@@ -54,7 +55,7 @@ def service_of(settings: RecorderSettings) -> Service:
     watch = LogWatch(client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} log watch")
     threads = [Thread(sink, Instruments(metrics, sink.name)) for sink in _sinks(settings, metrics)]
     if not threads:
-        raise ConfigurationError("There is nothing to record to: set LOOPCAST_RECORDER_SQLITE to a file.")
+        raise ConfigurationError("Nothing is to be recorded: set LOOPCAST_RECORDER_SQLITE or LOOPCAST_RECORDER_JSONL.")
     lanes = [
         Lane(client, settings.amqp_url, stream, number, thread)
         for thread in threads
@@ -84,6 +85,19 @@ def _sinks(settings: RecorderSettings, metrics: Metrics) -> list[Sink]:
         )
         metrics.gauge(RECORDER_DELETED).set_function(lambda: retention.deleted)
         sinks.append(DatabaseSink("sqlite", partial(SqliteDatabase, path), retention, _now))
+    if settings.recorder_jsonl != OFF:
+        sinks.append(
+            JsonlSink(
+                "jsonl",
+                Path(settings.recorder_jsonl),
+                format_=settings.recorder_format,
+                fsync=settings.recorder_jsonl_fsync,
+                seconds=settings.recorder_jsonl_seconds,
+                compression=settings.recorder_jsonl_compress,
+                max_bytes=settings.recorder_jsonl_max_bytes,
+                now=_now,
+            )
+        )
     return sinks
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-__all__ = ["VERSIONS", "Dialect", "statements"]
+__all__ = ["VERSIONS", "Dialect", "ledger_statements", "statements"]
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -102,6 +102,20 @@ def _version_1(dialect: Dialect) -> list[str]:
 
 VERSIONS = (_version_1,)
 """What leads to version 1, 2 and so on."""
+
+_FILES = """CREATE TABLE files (
+  path TEXT PRIMARY KEY, experiment TEXT NOT NULL, day TEXT NOT NULL, part INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, state TEXT NOT NULL, UNIQUE (experiment, day, part))"""
+_LEDGER = ("CREATE TABLE positions", "CREATE TABLE gaps", "CREATE TABLE emitters", "CREATE TABLE unnumbered",
+           "CREATE INDEX unnumbered_n")  # fmt: skip
+
+
+def ledger_statements(dialect: Dialect, version: int) -> Sequence[tuple[int, list[str]]]:
+    """The same for the ledger of files: positions and repeats as in the database, and how long each file is."""
+    if version >= 1:
+        return []
+    made = [statement for statement in _version_1(dialect) if statement.startswith(_LEDGER)]
+    return [(1, [*made, _FILES])]
 
 
 def statements(dialect: Dialect, version: int) -> Sequence[tuple[int, list[str]]]:

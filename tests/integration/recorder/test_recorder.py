@@ -69,24 +69,34 @@ def test_what_is_in_the_log_is_in_the_database(vhost_url, tmp_path, partitions):
 def killed_at_random(url, tmp_path, rounds):
     """Publish while a recorder is killed and started again `rounds` times; what was published, and the database."""
     path, chance, published = tmp_path / "recorder.db", random.Random(rounds), []
+    sinks = {"recorder_sqlite": path, "recorder_jsonl": tmp_path / "lines", "recorder_jsonl_seconds": 0.2}
 
     async def work():
         for number in range(rounds):
             events = stream(30, first=30 * number)
             published.extend(events)
-            with Recorder(url, tmp_path / "log", recorder_sqlite=path):
+            with Recorder(url, tmp_path / "log", **sinks):
                 # Some of it again: a producer whose answer was lost sends twice.
                 await publish(url, [*events, *events[-40:]])
                 await asyncio.sleep(chance.uniform(0.2, 1.6))
 
     asyncio.run(work())
-    with Recorder(url, tmp_path / "log", recorder_sqlite=path):
-        until(lambda: count(path) >= len(published))
+    with Recorder(url, tmp_path / "log", **sinks) as recorder:
+        until(lambda: count(path) >= len(published) and len(written(tmp_path / "lines")) >= len(published))
         time.sleep(0.5)
+        assert 0 == recorder.terminate()
     return published, path
 
 
+def written(folder):
+    """The lines of every file."""
+    return [line for file in folder.glob("*/*.jsonl") for line in file.read_bytes().splitlines()]
+
+
 def check_once(published, path):
+    for experiment in {event.experiment for event in published}:
+        (file,) = (path.parent / "lines" / experiment.replace("/", "%2F")).iterdir()
+        assert file.read_bytes() == b"".join(bytes(e.data) + b"\n" for e in published if e.experiment == experiment)
     assert sorted(event.id for event in published) == sorted(i for (i,) in ask(path, "SELECT id FROM events"))
     runs = {event.run for event in published}
     assert {(run, "completed") if int(run[4:]) % 2 == 0 else (run, "failed") for run in runs} == set(
@@ -96,7 +106,7 @@ def check_once(published, path):
 
 
 def test_kill_9_loses_and_repeats_nothing(vhost_url, tmp_path):
-    """Killed three times under load: the rows are the log's events, none twice, and each run's row is right."""
+    """Killed three times under load: rows and lines are the log's events, none twice, and each run's row is right."""
     check_once(*killed_at_random(vhost_url, tmp_path, 3))
 
 
@@ -123,6 +133,34 @@ def test_a_file_that_may_not_grow_is_waited_for(vhost_url, tmp_path):
         recorder.kill()
 
     assert sorted(event.id for event in events) == sorted(i for (i,) in ask(path, "SELECT id FROM events"))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_stops_one_sink_and_no_other(vhost_url, tmp_path, small_disk):
+    """While the lines find no room the rows come as ever; with room again, the lines are all there, once."""
+    events, path = stream(60), tmp_path / "recorder.db"
+    (small_disk / "filler").write_bytes(bytes(850_000))
+    asyncio.run(publish(vhost_url, events))
+
+    with Recorder(vhost_url, tmp_path / "log", recorder_sqlite=path, recorder_jsonl=small_disk / "lines") as recorder:
+        until(lambda: count(path) == len(events))
+        until(lambda: "sink_failing" in recorder.log.read_text())
+        assert len(written(small_disk / "lines")) < len(events)
+        (small_disk / "filler").unlink()
+        until(lambda: len(written(small_disk / "lines")) >= len(events))
+        until(lambda: "sink_works_again" in recorder.log.read_text())
+
+    assert sorted(bytes(event.data) for event in events) == sorted(written(small_disk / "lines"))
 
 
 async def record(url, path, done):
