@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from loopcast.cli.webhooks import make_webhooks
 from loopcast.up.state import DATA
 
 __all__ = ["make_app"]
@@ -35,6 +36,7 @@ def make_app() -> typer.Typer:
     otel.command("trace-id")(trace_id)
     otel.command()(replay)
     app.add_typer(otel, name="otel")
+    app.add_typer(make_webhooks(), name="webhooks")
     return app
 
 

@@ -1,0 +1,121 @@
+"""`loopcast webhooks`: what a person can see and do."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+
+from aiohttp import web
+
+
+async def run(bench, *args, code=0):
+    """Run the command as a person would; its output."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOOPCAST_")}
+    environment = {**kept, "LOOPCAST_AMQP_URL": bench.url, "LOOPCAST_WEBHOOKS_FILE": str(bench.file)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from loopcast.cli import main; main()", "webhooks", *args,
+        env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, error = await process.communicate()
+    assert process.returncode == code, (out, error)
+    return out.decode() + error.decode()
+
+
+async def test_a_pause_holds_the_events_and_a_resume_lets_them_go(bench, receiver):
+    """Nothing is posted while an endpoint is paused, nothing is lost, and the list says why."""
+    async with bench.forwarding(bench.endpoint("ci", receiver.url)):
+        await bench.bound("ci")
+        await run(bench, "pause", "ci", "--reason", "moving house")
+        ids = await bench.publish(*[bench.event() for _ in range(5)])
+        await bench.until_depth("loopcast.webhook.ci", lambda depth: depth == 5)
+        row = json.loads(await run(bench, "list", "--json"))[0]
+        assert (row["name"], row["state"], row["queued"], row["last"]) == ("ci", "paused", 5, "moving house")
+        assert receiver.calls == []
+        await run(bench, "resume", "ci")
+        await receiver.until(lambda: receiver.taken == ids)
+        assert json.loads(await run(bench, "list", "--json"))[0]["state"] == "ok"
+
+
+async def test_a_resume_ends_an_endpoint_s_long_wait(bench, receiver):
+    """Whoever mended the receiver need not wait for the schedule."""
+    receiver.answer = lambda call: 401
+    retry = {"schedule": [3600], "give_up_after": "72h"}
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, retry=retry)):
+        await bench.bound("ci")
+        ids = await bench.publish(bench.event())
+        await receiver.until(lambda: receiver.calls)
+        await bench.until_depth("loopcast.webhook.ci", lambda depth: depth == 1)
+        text = await run(bench, "list")
+        receiver.answer = lambda call: 200
+        await run(bench, "resume", "ci")
+        await receiver.until(lambda: receiver.taken == ids)
+
+    head, line = text.splitlines()
+    assert head.split()[:4] == ["name", "state", "queued", "dead"]
+    assert "misconfigured" in line
+    assert "HTTP 401" in line
+    assert " in 5" in line or " in 1." in line
+
+
+async def test_dead_letters_are_shown_and_put_back_under_their_ids(bench, receiver):
+    """A person sees why, mends the receiver, and replays; what was shown stayed, what was replayed is gone."""
+    receiver.answer = lambda call: web.Response(status=422, text="unknown field")
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, bindings=["*.state_enter"])):
+        await bench.bound("ci")
+        ids = await bench.publish(*[bench.event() for _ in range(3)])
+        await bench.until_depth("loopcast.webhook.ci.dead", lambda depth: depth == 3)
+        shown = json.loads(await run(bench, "dead", "ci", "--json"))
+        assert [letter["id"] for letter in shown] == ids
+        assert shown[0]["reason"] == "HTTP 422"
+        assert shown[0]["answer"] == "unknown field"
+        await bench.until_depth("loopcast.webhook.ci.dead", lambda depth: depth == 3)
+        receiver.answer = lambda call: 200
+        assert "2 events" in await run(bench, "replay", "ci", "-n", "2")
+        await receiver.until(lambda: receiver.taken == ids[:2])
+        await bench.until_depth("loopcast.webhook.ci.dead", lambda depth: depth == 1)
+
+
+async def test_the_log_is_replayed_since_a_time(bench, receiver):
+    """What an endpoint had already is posted again under the same ids, only what it asks for and only since then."""
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, bindings=["*.state_enter"])):
+        await bench.bound("ci")
+        await bench.publish(bench.event(recorded=time.time() - 7200))
+        ids = await bench.publish(bench.event(), bench.event("other"), bench.event())
+        await receiver.until(lambda: len(receiver.taken) == 3)
+        assert "2 events" in await run(bench, "replay", "ci", "--since", "1h")
+        await receiver.until(lambda: len(receiver.taken) == 5)
+
+    assert receiver.taken[3:] == [ids[0], ids[2]]
+
+
+async def test_a_test_event_is_posted_at_once(bench, receiver):
+    """It says what came back, and its exit code says whether the endpoint took it."""
+    bench.write(bench.endpoint("ci", receiver.url), bench.endpoint("outside", receiver.url, allow_private=False))
+
+    assert "taken: HTTP 200" in await run(bench, "test", "ci")
+    receiver.answer = lambda call: web.Response(status=401, text="who are you")
+    assert "not taken: HTTP 401\nwho are you" in await run(bench, "test", "ci", code=1)
+    assert "allow_private: true" in await run(bench, "test", "outside", code=1)
+    assert receiver.calls[0].events[0]["type"] == "loopcast.test"
+
+
+async def test_what_is_left_of_a_removed_endpoint_is_dropped_by_command(bench, receiver):
+    """An endpoint of the file cannot be dropped; one that is no longer in it goes with what it holds."""
+    receiver.answer = lambda call: 410
+    async with bench.forwarding(bench.endpoint("ci", receiver.url)):
+        await bench.bound("ci")
+        await bench.publish(*[bench.event() for _ in range(4)])
+        await bench.until_depth("loopcast.webhook.ci", lambda depth: depth == 4)
+    assert "out of" in await run(bench, "drop", "ci", "--yes", code=2)
+    bench.write()
+    assert "4 events" in await run(bench, "drop", "ci", "--yes", "--dead")
+    await bench.until_depth("loopcast.webhook.ci", lambda depth: depth is None)
+    assert "no endpoint" in await run(bench, "drop", "ci", "--yes", code=2)
+
+
+async def test_an_unknown_name_is_said_with_the_known_ones(bench, receiver):
+    """A typing error ends in one line."""
+    bench.write(bench.endpoint("ci", receiver.url))
+
+    assert "it has: ci" in await run(bench, "test", "cx", code=2)
