@@ -22,7 +22,6 @@ __all__ = ["event_of", "follow"]
 log = structlog.get_logger(__name__)
 
 PROOF_SECONDS = 5.0
-TAIL_SECONDS = 5.0
 
 _decoder = msgspec.json.Decoder(Event)
 
@@ -82,12 +81,17 @@ async def follow(
 
 async def _is_within(client: Client, url: str, stream: str, position: Position, name: str) -> bool:
     """Whether the log reaches as far as `position`: past its end a stream is silent for ever."""
-    reader = LogReader(client, url, stream, name=f"{name} {stream} proof")
+    reader, reached = LogReader(client, url, stream, name=f"{name} {stream} proof"), False
     async with reader:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PROOF_SECONDS), contextlib.aclosing(reader.batches("last")) as batches:
-                await reader.wait_connected()
-                async for batch in batches:
-                    return batch[-1].offset >= position.offset
-    # An empty stream says nothing; neither does a broker that is slow, and then the proof is asked for again.
-    return not reader.connected
+                opening = asyncio.ensure_future(anext(batches))
+                try:
+                    await reader.wait_connected()
+                    reached = True
+                    return (await opening)[-1].offset >= position.offset
+                finally:
+                    opening.cancel()
+                    await asyncio.wait([opening])
+    # An empty stream says nothing. Neither does a broker that is away, and then the record itself is the proof.
+    return not reached

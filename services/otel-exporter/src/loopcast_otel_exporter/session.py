@@ -22,6 +22,7 @@ from loopcast.topology import HEARTBEAT, OTEL_DEAD
 from loopcast_otel_exporter.answers import Taken
 from loopcast_otel_exporter.encoding_metrics import metrics_request
 from loopcast_otel_exporter.fold import Fold
+from loopcast_otel_exporter.inbox import Inbox
 from loopcast_otel_exporter.intake import event_of, follow
 from loopcast_otel_exporter.ordering import Ordering
 from loopcast_otel_exporter.pipeline import After
@@ -37,6 +38,7 @@ SLICE = 250
 """Events that are folded before anything else may run."""
 
 MAX_REASON = 500
+REPORT_SECONDS = 1.0
 IDLE_SECONDS = 6.0
 """How long the log may be silent before it is told the time, where an event waits for others."""
 
@@ -54,19 +56,21 @@ class Session:
         self._written = record.position
         self._fold = _fold_of(setup, record)
         self._pipeline = setup.pipeline(self._bury)
-        self._batches: asyncio.Queue[Sequence[Delivery]] = asyncio.Queue(maxsize=1)
-        self._stop = asyncio.Event()
+        self._inbox = Inbox()
+        self._stopping = False
         now = time.monotonic()
         self._flush_due = now
         self._checkpoint_due = now + setup.settings.otel_checkpoint_seconds
         self._metrics_due = now + setup.settings.otel_metrics_seconds
         self._beat_due = now + IDLE_SECONDS
+        self._report_due = 0.0
         self._recorded = 0
         self._ordered = (0, 0)
 
     def stop(self) -> None:
         """Let :meth:`run` deliver what it has, write a checkpoint and return."""
-        self._stop.set()
+        self._stopping = True
+        self._inbox.wake()
 
     async def run(self) -> None:
         """
@@ -76,20 +80,21 @@ class Session:
             BrokerError: a checkpoint could not be written, or the log changed; begin again with a take-over.
         """
         reading = asyncio.create_task(self._read())
-        stopping = asyncio.create_task(self._stop.wait())
+        reading.add_done_callback(lambda _: self._inbox.wake())
         try:
-            while not self._stop.is_set():
-                batch = await self._next(reading, stopping)
+            while not self._stopping:
+                batch = await self._inbox.take(max(0.0, self._flush_due - time.monotonic()))
                 for start in range(0, len(batch), SLICE):
                     self._take(batch[start : start + SLICE])
                     await asyncio.sleep(0)
                 await self._move_on()
+                if reading.done():
+                    reading.result()
             await self._pipeline.flush(self._checkpoint())
             await self._pipeline.settle()
         finally:
-            for task in (reading, stopping):
-                task.cancel()
-            await asyncio.wait([reading, stopping])
+            reading.cancel()
+            await asyncio.wait([reading])
             await self._pipeline.close()
 
     async def _read(self) -> None:
@@ -97,23 +102,7 @@ class Session:
         batches = follow(setup.client, setup.settings.amqp_url, self._stream, self._position, name=setup.name)
         async with contextlib.aclosing(batches):
             async for batch in batches:
-                await self._batches.put(batch)
-
-    async def _next(self, reading: asyncio.Task[None], stopping: asyncio.Task[bool]) -> Sequence[Delivery]:
-        """The next batch; nothing where something else is due first."""
-        with contextlib.suppress(asyncio.QueueEmpty):
-            return self._batches.get_nowait()
-        getting = asyncio.create_task(self._batches.get())
-        try:
-            wait = max(0.0, self._flush_due - time.monotonic())
-            await asyncio.wait([getting, reading, stopping], timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-            if getting.done():
-                return getting.result()
-            if reading.done():
-                reading.result()
-            return ()
-        finally:
-            getting.cancel()
+                await self._inbox.put(batch)
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         fold, events = self._fold, 0
@@ -175,6 +164,9 @@ class Session:
         repeats, missing = ordering.repeats.dropped, ordering.counts.missing
         instruments.ordered(repeats=repeats - self._ordered[0], missing=missing - self._ordered[1])
         self._ordered = (repeats, missing)
+        if time.monotonic() < self._report_due:
+            return
+        self._report_due = time.monotonic() + REPORT_SECONDS
         lag = time.time() - self._recorded / 1e6 if self._recorded else None
         open_spans = self._fold.state.open_spans
         instruments.folded(self._partition, open_spans=open_spans, waiting=ordering.waiting, lag=lag)
