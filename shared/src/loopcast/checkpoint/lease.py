@@ -71,7 +71,7 @@ class Lease:
             if isinstance(error, aiormq.AMQPError):
                 raise refusal(error) from error
             if isinstance(error, OSError | EOFError | RuntimeError):
-                raise unavailable(error) from error
+                raise unavailable(error, connection.vhost) from error
             raise
         return cls(connection, channel, stream)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loopcast.settings import SERVICES, PublicSettings
+from loopcast.up.state import RECORDED
 
 __all__ = ["BROKER_PORT", "COLOURS", "Plan", "Program", "make_plan"]
 
@@ -96,7 +97,7 @@ def make_plan(*, environ: Mapping[str, str], data: Path, port_offset: int, demo:
 
 def _defaults(data: Path) -> dict[str, str]:
     """What differs from the services' own defaults: the data lies in one folder, and Ctrl-C is not waited for long."""
-    return {"LOOPCAST_RECORDER_SQLITE": str(data / "recorder.db"), "LOOPCAST_DRAIN_SECONDS": "5"}
+    return {"LOOPCAST_RECORDER_SQLITE": str(data / RECORDED), "LOOPCAST_DRAIN_SECONDS": "5"}
 
 
 def _service(name: str, environ: Mapping[str, str], offset: int) -> Program:

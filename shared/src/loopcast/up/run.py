@@ -20,7 +20,7 @@ from loopcast.node import Node
 from loopcast.up.console import Terminal
 from loopcast.up.plan import HOST, Plan, Program, make_plan
 from loopcast.up.process import Process
-from loopcast.up.state import DATA, RECORDED, forget_state, write_state
+from loopcast.up.state import DATA, forget_state, write_state
 
 __all__ = ["run_up"]
 
@@ -37,8 +37,7 @@ def run_up(*, demo: bool, data: Path, port_offset: int) -> int:
         NodeError: there is no RabbitMQ and none can be had.
     """
     data = data.resolve()
-    environ = {"LOOPCAST_RECORDER_SQLITE": str(data / RECORDED), **os.environ}
-    plan = make_plan(environ=environ, port_offset=port_offset, demo=demo)
+    plan = make_plan(environ=os.environ, data=data, port_offset=port_offset, demo=demo)
     _check_ports(plan)
     data.mkdir(parents=True, exist_ok=True)
     return asyncio.run(_run(plan, data, Terminal()))
