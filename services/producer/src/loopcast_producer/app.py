@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import version
 
 from loopcast.broker.clients import client_of
-from loopcast.broker.declare import LogWatch
+from loopcast.broker.declare import LogWatch, ensure
 from loopcast.broker.publisher import Publisher
 from loopcast.health import Health
 from loopcast.lifecycle import Service
@@ -42,9 +43,16 @@ def service_of(settings: ProducerSettings) -> Service:
     health, metrics = Health(), Metrics("producer", version(NAME))
     client, topology, clock = client_of(settings.amqp_client), settings.broker_topology, RecordingClock()
     watch = LogWatch(client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} log watch")
+    prepare = partial(ensure, client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} topology")
     lanes = [
         Lane(
-            Publisher(client, settings.amqp_url, name=f"{NAME} {stream}", window_bytes=settings.window_bytes),
+            Publisher(
+                client,
+                settings.amqp_url,
+                name=f"{NAME} {stream}",
+                window_bytes=settings.window_bytes,
+                prepare=prepare,
+            ),
             watch,
             clock,
             partition=partition,

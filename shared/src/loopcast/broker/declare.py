@@ -73,7 +73,7 @@ class LogWatch:
         self._mode: Mode = mode
         self._name = name
         self._seconds = seconds
-        self._log = structlog.get_logger("loopcast.broker").bind(connection=name)
+        self._log = structlog.get_logger("loopcast.broker", connection=name)
         self._supervisor: Supervisor[AdminLink] = Supervisor(self._connect, name=name, backoff=backoff)
         self._task: asyncio.Task[None] | None = None
         self.missing: frozenset[str] = frozenset()

@@ -94,7 +94,7 @@ class Supervisor(Generic[L]):
         self._on_down = on_down
         self._backoff = backoff or Backoff()
         self._steady = steady
-        self._log = structlog.get_logger("loopcast.broker").bind(connection=name)
+        self._log = structlog.get_logger("loopcast.broker", connection=name)
         self._task: asyncio.Task[None] | None = None
         self._down_since: float | None = None
         self._said: type[BrokerError] | None = None
