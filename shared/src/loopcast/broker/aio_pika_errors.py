@@ -24,11 +24,16 @@ def unavailable(error: BaseException, vhost: str) -> BrokerUnavailable:
 
 def end(error: BaseException) -> BrokerError:
     """Why a channel or connection ended."""
-    if isinstance(error, exceptions.ChannelNotFoundEntity):
+    if isinstance(error, exceptions.ChannelNotFoundEntity) and not _is_coming(error):
         return LogMissing(f"The broker does not have it: {_text(error)}.")
     if isinstance(error, aiormq.AMQPError):
         return BrokerUnavailable(f"The broker closed it: {_text(error)}.")
     return BrokerUnavailable(f"The connection to the broker was lost: {_text(error)}.")
+
+
+def _is_coming(error: BaseException) -> bool:
+    """Whether a queue is there and its leader is not, which is also said with 404: so it is after a broker's start."""
+    return "is down or inaccessible" in _text(error)
 
 
 def refusal(error: BaseException) -> BrokerError:
