@@ -128,7 +128,7 @@ class Loops:
     ) -> Open:
         title = text(moment.data, "state") or names.UNNAMED_STATE
         path = state_path(loop.path, key)
-        named = {names.STATE_NAME: title, **attributes}
+        named = {names.OPENINFERENCE_KIND: "CHAIN", names.STATE_NAME: title, **attributes}
         return self._tracer.open(
             trace, Kind.STATE, path, depth=moment.depth, title=title, time=moment.time, attributes=named
         )
