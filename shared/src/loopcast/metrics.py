@@ -149,6 +149,15 @@ RECORDER_OFFSET = Definition(
 RECORDER_WRITE_SECONDS = Definition(
     "loopcast_recorder_write_seconds", "histogram", "How long a sink took to keep a batch.", ("sink",)
 )
+RECORDER_SOCKET_CLIENTS = Definition("loopcast_recorder_socket_clients", "gauge", "Clients of the Unix socket.")
+RECORDER_SOCKET_DROPPED = Definition(
+    "loopcast_recorder_socket_dropped",
+    "gauge",
+    "Events that clients of the socket were not given: too slow, or closed.",
+)
+RECORDER_SOCKET_REJECTED = Definition(
+    "loopcast_recorder_socket_rejected", "gauge", "Clients of the socket that found no place."
+)
 RECORDER_DELETED = Definition("loopcast_recorder_deleted", "gauge", "Events that retention deleted from the database.")
 
 # Webhook-forwarder. Endpoints are those of its file, so their number is bounded.

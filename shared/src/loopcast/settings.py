@@ -315,6 +315,13 @@ class RecorderSettings(PublicSettings):
     recorder_jsonl_max_bytes: int = Field(
         256 * 1024 * 1024, ge=1024, description="A larger JSONL file is closed, and a next part of the day begun."
     )
+    recorder_socket: str = Field(
+        "off", min_length=1, description="The Unix socket that local clients follow events at; `off` for none."
+    )
+    recorder_socket_clients: int = Field(32, ge=1, le=10_000, description="Clients of the socket at the same time.")
+    recorder_socket_queue_bytes: int = Field(
+        8 * 1024 * 1024, ge=4096, description="Bytes that a client of the socket may leave unread before it is ended."
+    )
     recorder_format: Literal["original", "cloudevents"] = Field(
         "original", description="What a line of the files and the socket is: the loop's own object, or the CloudEvent."
     )

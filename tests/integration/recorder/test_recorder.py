@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import sqlite3
 import subprocess
 import time
@@ -197,6 +198,27 @@ def test_a_log_made_anew_is_noticed_and_read_from_its_beginning(vhost_url, tmp_p
 
     assert [("epoch_changed",)] == ask(path, "SELECT reason FROM gaps")
     assert [e.id for e in (*old, *new)] == [i for (i,) in ask(path, "SELECT id FROM events ORDER BY n")]
+
+
+def test_a_local_client_follows_a_real_log(vhost_url, tmp_path):
+    """With all three sinks at once, a client of the socket gets what is published after it came, and the end."""
+    sinks = {"recorder_sqlite": tmp_path / "r.db", "recorder_jsonl": tmp_path / "l", "recorder_socket": tmp_path / "s"}
+    old, new = stream(2), stream(2, first=20)
+    asyncio.run(publish(vhost_url, old))
+    with Recorder(vhost_url, tmp_path / "log", **sinks) as recorder, socket.socket(socket.AF_UNIX) as client:
+        until((tmp_path / "s").exists)
+        client.settimeout(20)
+        client.connect(str(tmp_path / "s"))
+        follower = client.makefile("rb")
+        asyncio.run(publish(vhost_url, new))
+        got = [follower.readline() for _ in new]
+        recorder.terminate()
+        rest = follower.readlines()
+        follower.close()
+
+    assert [bytes(event.data) + b"\n" for event in new] == got
+    assert [] == rest
+    assert not (tmp_path / "s").exists()
 
 
 def test_it_waits_for_the_broker(tmp_path):

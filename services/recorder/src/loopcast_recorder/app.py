@@ -15,7 +15,13 @@ from loopcast.broker.declare import LogWatch
 from loopcast.errors import ConfigurationError
 from loopcast.health import Health
 from loopcast.lifecycle import Service
-from loopcast.metrics import RECORDER_DELETED, Metrics
+from loopcast.metrics import (
+    RECORDER_DELETED,
+    RECORDER_SOCKET_CLIENTS,
+    RECORDER_SOCKET_DROPPED,
+    RECORDER_SOCKET_REJECTED,
+    Metrics,
+)
 from loopcast.settings import RecorderSettings, load
 from loopcast.topology import parse_age
 from loopcast_recorder.database import SqliteDatabase
@@ -26,6 +32,7 @@ from loopcast_recorder.lane import Lane, Thread
 from loopcast_recorder.readiness import watch_readiness
 from loopcast_recorder.retention import Retention
 from loopcast_recorder.sinks import Sink
+from loopcast_recorder.socket_sink import SocketSink
 
 __all__ = ["build", "service_of"]
 
@@ -53,9 +60,11 @@ def service_of(settings: RecorderSettings) -> Service:
     health, metrics = Health(), Metrics("recorder", version(NAME))
     client, topology = client_of(settings.amqp_client), settings.broker_topology
     watch = LogWatch(client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} log watch")
-    threads = [Thread(sink, Instruments(metrics, sink.name)) for sink in _sinks(settings, metrics)]
+    socket = _socket(settings, metrics)
+    sinks = [*_sinks(settings, metrics), *([] if socket is None else [socket])]
+    threads = [Thread(sink, Instruments(metrics, sink.name)) for sink in sinks]
     if not threads:
-        raise ConfigurationError("Nothing is to be recorded: set LOOPCAST_RECORDER_SQLITE or LOOPCAST_RECORDER_JSONL.")
+        raise ConfigurationError("Nothing is to be recorded: set LOOPCAST_RECORDER_SQLITE, _JSONL or _SOCKET.")
     lanes = [
         Lane(client, settings.amqp_url, stream, number, thread)
         for thread in threads
@@ -65,6 +74,8 @@ def service_of(settings: RecorderSettings) -> Service:
     @contextlib.asynccontextmanager
     async def body() -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
+            if socket is not None:
+                socket.serve_in(asyncio.get_running_loop())
             await stack.enter_async_context(watch)
             for thread in threads:
                 await stack.enter_async_context(thread)
@@ -99,6 +110,23 @@ def _sinks(settings: RecorderSettings, metrics: Metrics) -> list[Sink]:
             )
         )
     return sinks
+
+
+def _socket(settings: RecorderSettings, metrics: Metrics) -> SocketSink | None:
+    if settings.recorder_socket == OFF:
+        return None
+    sink = SocketSink(
+        "socket",
+        Path(settings.recorder_socket),
+        format_=settings.recorder_format,
+        max_clients=settings.recorder_socket_clients,
+        queue_bytes=settings.recorder_socket_queue_bytes,
+        now=_now,
+    )
+    metrics.gauge(RECORDER_SOCKET_CLIENTS).set_function(lambda: sink.server.clients)
+    metrics.gauge(RECORDER_SOCKET_DROPPED).set_function(lambda: sink.server.dropped)
+    metrics.gauge(RECORDER_SOCKET_REJECTED).set_function(lambda: sink.server.rejected)
+    return sink
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-__all__ = ["VERSIONS", "Dialect", "ledger_statements", "statements"]
+__all__ = ["VERSIONS", "Dialect", "ledger_statements", "socket_statements", "statements"]
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -121,3 +121,10 @@ def ledger_statements(dialect: Dialect, version: int) -> Sequence[tuple[int, lis
 def statements(dialect: Dialect, version: int) -> Sequence[tuple[int, list[str]]]:
     """What leads from `version` to the newest: pairs of the version that is reached and its statements."""
     return [(number, make(dialect)) for number, make in enumerate(VERSIONS, 1) if number > version]
+
+
+def socket_statements(dialect: Dialect, version: int) -> Sequence[tuple[int, list[str]]]:
+    """The same for the state of the socket: positions and repeats, and the runs that are open."""
+    runs = """CREATE TABLE open_runs (
+  experiment TEXT NOT NULL, run TEXT NOT NULL, fold BLOB NOT NULL, PRIMARY KEY (experiment, run))"""
+    return [(number, [*made[:-1], runs]) for number, made in ledger_statements(dialect, version)]
