@@ -29,6 +29,7 @@ __all__ = [
     "checkpoint_stream",
     "lease_queue",
     "log_stream",
+    "member_queue",
     "parse_age",
     "webhook_dead_letters",
     "webhook_queue",
@@ -144,6 +145,11 @@ def log_stream(log: str, partition: int) -> str:
 def lease_queue(reader: str, partition: int) -> str:
     """The exclusive queue whose holder reads `partition` for `reader`."""
     return f"loopcast.lease.{reader}.{partition}"
+
+
+def member_queue(reader: str, number: int) -> str:
+    """The exclusive queue by which a replica of `reader` is counted."""
+    return f"loopcast.lease.{reader}.member.{number}"
 
 
 def checkpoint_stream(reader: str, partition: int) -> Queue:

@@ -155,13 +155,23 @@ async def test_what_is_refused_for_good_lies_in_the_dead_letters(vhost_url, rece
 
 
 async def test_partitions_are_shared_and_every_span_arrives_once(vhost_url, receiver, tmp_path):
-    """Four partitions, two replicas: all partitions are read, each by one."""
+    """Four partitions: the first replica reads all, a second takes half, and when that one dies the first has all."""
     events = loops(24)
     spans, logs = expected(events)
-    replicas = [Exporter(vhost_url, receiver, tmp_path / f"log{n}", partitions=4) for n in range(2)]
-    with replicas[0], replicas[1]:
-        await publish(vhost_url, events, partitions=4)
+
+    def taken(name):
+        return (tmp_path / name).read_text().count("partition_taken")
+
+    with Exporter(vhost_url, receiver, tmp_path / "first", partitions=4):
+        await publish(vhost_url, events[:200], partitions=4)
+        await until(lambda: taken("first") == 4, 60)
+        with Exporter(vhost_url, receiver, tmp_path / "second", partitions=4):
+            await until(lambda: taken("second") == 2, 60)
+            await publish(vhost_url, events[200:500], partitions=4)
+            await asyncio.sleep(2)
+        await publish(vhost_url, events[500:], partitions=4)
         await until(lambda: len(receiver.spans) >= len(spans) and len(receiver.logs) >= len(logs), 60)
+        assert taken("first") >= 6
 
     assert (spans, logs) == (items(receiver.spans), items(receiver.logs))
     assert [] == receiver.faults()

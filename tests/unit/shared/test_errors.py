@@ -77,6 +77,7 @@ PUBLIC = {
         "WEBHOOK_NAME",
         "checkpoint_stream",
         "lease_queue",
+        "member_queue",
         "webhook_dead_letters",
         "webhook_queue",
         "webhook_state",

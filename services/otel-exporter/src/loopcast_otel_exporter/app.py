@@ -13,7 +13,7 @@ from loopcast.lifecycle import Service
 from loopcast.metrics import Metrics
 from loopcast.settings import OtelExporterSettings, load
 from loopcast_otel_exporter.instruments import Instruments
-from loopcast_otel_exporter.partition import Partition
+from loopcast_otel_exporter.partition import Partitions
 from loopcast_otel_exporter.setup import Setup, transport_of
 
 __all__ = ["build", "service_of"]
@@ -35,7 +35,7 @@ def service_of(settings: OtelExporterSettings) -> Service:
     """Make the service that `settings` describe."""
     health, metrics = Health(), Metrics("otel-exporter", version(NAME))
     health.wait_for("broker", "waiting for RabbitMQ")
-    partitions: list[Partition] = []
+    made: list[Partitions] = []
 
     @contextlib.asynccontextmanager
     async def body() -> AsyncIterator[None]:
@@ -48,23 +48,24 @@ def service_of(settings: OtelExporterSettings) -> Service:
             instruments=Instruments(metrics),
             name=NAME,
         )
-        partitions.extend(Partition(setup, n, s) for n, s in enumerate(settings.broker_topology.streams))
-        for partition in partitions:
-            partition.start()
+        partitions = Partitions(setup)
+        made.append(partitions)
+        partitions.start()
         ready = asyncio.create_task(_tell_ready(partitions, health))
         try:
             yield
         finally:
             ready.cancel()
-            await asyncio.gather(*(partition.close() for partition in partitions))
+            await partitions.close()
             await transport.close()
 
     async def drain() -> None:
-        await asyncio.gather(*(partition.drain() for partition in partitions))
+        for partitions in made:
+            await partitions.drain()
 
     return Service(name="otel-exporter", settings=settings, health=health, metrics=metrics, body=body, drain=drain)
 
 
-async def _tell_ready(partitions: list[Partition], health: Health) -> None:
-    await asyncio.gather(*(partition.tried.wait() for partition in partitions))
+async def _tell_ready(partitions: Partitions, health: Health) -> None:
+    await partitions.wait_tried()
     health.reached("broker")

@@ -1,26 +1,28 @@
 """
-One partition in one replica: try for its lease, work while it is held, stop at once when it is lost.
+The partitions in one replica: try for a lease, work while it is held, stop at once when it is lost.
 
-Every replica tries for every partition. One that holds some waits longer before it tries for more, so that partitions
-spread over the replicas as they come.
+Every replica tries for every partition until it has its share of them; one that has more, because replicas came, gives
+the last ones back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import structlog
 
 from loopcast.broker.declare import ensure
 from loopcast.checkpoint.lease import Lease
+from loopcast.checkpoint.members import Members
 from loopcast.checkpoint.recovery import take_over
 from loopcast.errors import BrokerError
 from loopcast_otel_exporter.session import Session
 from loopcast_otel_exporter.setup import Setup
 from loopcast_otel_exporter.state import FORMAT
 
-__all__ = ["Partition"]
+__all__ = ["Partition", "Partitions"]
 
 log = structlog.get_logger(__name__)
 
@@ -28,20 +30,24 @@ log = structlog.get_logger(__name__)
 class Partition:
     """A partition of the log, for which this replica works or stands by."""
 
-    def __init__(self, setup: Setup, number: int, stream: str) -> None:
+    def __init__(self, setup: Setup, number: int, stream: str, may: Callable[[], bool]) -> None:
         self._setup = setup
         self._number = number
         self._stream = stream
+        self._may = may
         self._session: Session | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.tried = asyncio.Event()
         """Set once the broker has answered, whoever holds the lease."""
 
-    @property
-    def is_held(self) -> bool:
-        """Whether this replica works for it."""
-        return self._session is not None
+        self.is_held = False
+        """Whether this replica has the lease."""
+
+    def give_back(self) -> None:
+        """Give the lease back, after what was read is delivered and written down: another replica has none."""
+        if self._session is not None:
+            self._session.stop()
 
     def start(self) -> None:
         """Begin to try."""
@@ -65,14 +71,9 @@ class Partition:
         settings, reason = self._setup.settings, ""
         while not self._stopping.is_set():
             try:
-                lease = await Lease.acquire(
-                    settings.amqp_url, settings.otel_reader, self._number, name=f"{self._setup.name} lease"
-                )
-                self.tried.set()
+                if self._may():
+                    await self._try()
                 reason = ""
-                if lease is not None:
-                    async with lease:
-                        await self._hold(lease)
             except BrokerError as error:
                 if str(error) != reason:
                     log.warning("partition_given_up", partition=self._number, reason=str(error))
@@ -80,6 +81,21 @@ class Partition:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.otel_lease_seconds):
                     await self._stopping.wait()
+
+    async def _try(self) -> None:
+        settings = self._setup.settings
+        # Counted as held from here on, so that two partitions do not both take the last place of the share.
+        self.is_held = True
+        try:
+            lease = await Lease.acquire(
+                settings.amqp_url, settings.otel_reader, self._number, name=f"{self._setup.name} lease"
+            )
+            self.tried.set()
+            if lease is not None:
+                async with lease:
+                    await self._hold(lease)
+        finally:
+            self.is_held = False
 
     async def _hold(self, lease: Lease) -> None:
         """Work until the lease is lost, the work fails, or all is drained."""
@@ -112,3 +128,48 @@ class Partition:
         if self._stopping.is_set():
             self._session.stop()
         await self._session.run()
+
+
+class Partitions:
+    """All partitions of the log, and this replica's share of them."""
+
+    def __init__(self, setup: Setup) -> None:
+        settings = setup.settings
+        streams = settings.broker_topology.streams
+        self._members = Members(settings.amqp_url, settings.otel_reader, len(streams), name=setup.name)
+        self._all = [Partition(setup, number, stream, self._may_take) for number, stream in enumerate(streams)]
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to try for leases."""
+        if len(self._all) > 1:
+            self._watching = asyncio.create_task(self._members.run(self._rebalance))
+        for partition in self._all:
+            partition.start()
+
+    async def wait_tried(self) -> None:
+        """Wait until the broker has answered for one of them."""
+        tries = [asyncio.create_task(partition.tried.wait()) for partition in self._all]
+        await asyncio.wait(tries, return_when=asyncio.FIRST_COMPLETED)
+        for task in tries:
+            task.cancel()
+
+    async def drain(self) -> None:
+        """Deliver what is read, write checkpoints, and give the leases back."""
+        await asyncio.gather(*(partition.drain() for partition in self._all))
+
+    async def close(self) -> None:
+        """Stop now."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        await asyncio.gather(*(partition.close() for partition in self._all))
+
+    def _may_take(self) -> bool:
+        return sum(partition.is_held for partition in self._all) < self._members.share
+
+    def _rebalance(self) -> None:
+        held = [partition for partition in self._all if partition.is_held]
+        log.info("members", count=self._members.count, share=self._members.share, held=len(held))
+        for partition in held[self._members.share :]:
+            partition.give_back()
