@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from loopcast.cli import recorded
 from loopcast.cli.webhooks import make_webhooks
 from loopcast.up.state import DATA
 
@@ -27,8 +28,9 @@ def make_app() -> typer.Typer:
         rich_markup_mode=None,
         help="Live events of agent loops and prompt experiments.",
     )
-    for command in (up, send, tail, env, key):
+    for command in (up, send, tail, env, key, recorded.query):
         app.command()(command)
+    app.command("export")(recorded.export)
     topology = typer.Typer(no_args_is_help=True, help="What Loopcast makes in the broker.")
     topology.command()(export)
     app.add_typer(topology, name="topology")
