@@ -134,14 +134,14 @@ class Sender:
                 self._buffer.give_back(batch)
 
     def _settle(self, part: list[bytes], refused: int, reason: str) -> None:
+        if refused:
+            self._complain(f"{refused} events were refused for good: {reason}")
         with self._lock:
             self._buffer.release(part)
             self.accepted += len(part) - refused
             self.refused += refused
             self.error = reason if refused else ""
             self._lock.notify_all()
-        if refused:
-            self._complain(f"{refused} events were refused for good: {reason}")
 
     def _wait(self, tries: int, seconds: float, reason: str) -> None:
         with self._lock:

@@ -37,7 +37,7 @@ class Stamper:
         self._runs = Runs(now=_now, suffix=new_suffix, run=run, parent_run=parent_run)
         self._identity: Identity | None = None
         self._prepared: tuple[object, ...] = ()
-        self._before_type = self._before_time = self._before_number = ""
+        self._before_type = self._before_time = self._before_number = self._before_data = ""
         self._numbers: dict[str, int] = {}
         self.emitter = new_emitter()
         self.coerced = 0
@@ -66,7 +66,8 @@ class Stamper:
                 self._before_time,
                 _time(event.get("ts")),
                 self._before_number,
-                f'{number:020}","data":',
+                f"{number:020}",
+                self._before_data,
             )
         )
         return b"".join((head.encode("ascii"), data, b"}"))
@@ -82,13 +83,13 @@ class Stamper:
         source = source_of(self._experiment, identity.run)
         subject = f',"subject":{json.dumps(identity.loop)}' if identity.loop else ""
         parent = f',"parentrunid":{json.dumps(identity.parent_run)}' if identity.parent_run else ""
-        resumed = ',"resumed":true' if identity.resumed else ""
         self._before_type = f'","source":"{source}","type":"'
         self._before_time = f'"{subject},"time":"'
         self._before_number = (
             f'","experimentid":{json.dumps(self._experiment)},"runid":{json.dumps(identity.run)},'
-            f'"attempt":{identity.attempt}{parent}{resumed},"emitter":"{self.emitter}","sequence":"'
+            f'"attempt":{identity.attempt}{parent},"emitter":"{self.emitter}","sequence":"'
         )
+        self._before_data = '","resumed":true,"data":' if identity.resumed else '","data":'
         self._identity, self._prepared = identity, _shown(identity)
 
 
