@@ -1,0 +1,299 @@
+"""The SDK's pure rules: settings, stamps, the buffer, and what an answer means."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopcast.errors import ConfigurationError, InvalidExperiment
+from loopcast.events import parse, slice_data
+from loopcast.sdk.buffer import OVERHEAD_BYTES, MemoryBuffer
+from loopcast.sdk.configuration import DEFAULT_BYTES, DEFAULT_URL, project_of, resolve
+from loopcast.sdk.counters import EVERY_SECONDS, Complaints
+from loopcast.sdk.stamping import Stamper
+from loopcast.sdk.verdicts import CAP_SECONDS, LONGEST_SECONDS, Again, Delivered, Split, judge, pause
+
+STREAMS = Path(__file__).parents[2] / "fixtures" / "streams"
+
+
+def settle(url=None, *given, experiment="e", folder=Path("/work"), **environ):
+    token, max_bytes, full = given or (None, None, None)
+    return resolve(url, experiment, token, max_bytes, full, environ=environ, folder=folder)
+
+
+def test_defaults():
+    """Without any setting, events go to the producer on this machine."""
+    found = settle()
+
+    assert ("http", "127.0.0.1", 8700, "/v1/experiments/e/events") == found[:4]
+    assert (None, DEFAULT_BYTES, "drop_oldest") == found[5:]
+
+
+def test_arguments_come_before_variables():
+    """What is passed counts, then the environment."""
+    environ = {
+        "LOOPCAST_URL": "https://events.example.com/base/",
+        "LOOPCAST_EXPERIMENT": "team/exp 1",
+        "LOOPCAST_TOKEN": "t0",
+        "LOOPCAST_SPOOL_MAX_BYTES": "4096",
+        "LOOPCAST_SPOOL_FULL": "drop_newest",
+    }
+
+    by_variable = settle(experiment=None, **environ)
+    by_argument = settle("http://[::1]:99", "t1", 8192, "drop_oldest", experiment="a", **environ)
+
+    assert ("https", "events.example.com", 443, "/base/v1/experiments/team%2Fexp%201/events") == by_variable[:4]
+    assert ("team/exp 1", "t0", 4096, "drop_newest") == by_variable[4:]
+    assert ("http", "::1", 99, "/v1/experiments/a/events", "a", "t1", 8192, "drop_oldest") == tuple(by_argument)
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8700", "ftp://x", "http://", "http://x:port", "http://x/?a=b", "http://x/#y", "nonsense"]
+)
+def test_a_bad_url_is_refused_with_an_example(url):
+    """A typing mistake is told at once, not found out by events that never arrive."""
+    with pytest.raises(ConfigurationError, match=re.escape(DEFAULT_URL)):
+        settle(url)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [({"LOOPCAST_SPOOL_MAX_BYTES": "64 MiB"}, "number of bytes"), ({"LOOPCAST_SPOOL_FULL": "block"}, "drop_newest")],
+)
+def test_bad_variables_are_refused_in_words(environ, words):
+    """A bad value names its variable and what it may be."""
+    with pytest.raises(ConfigurationError, match=words):
+        settle(**environ)
+
+
+def test_a_bad_experiment_is_refused():
+    """An experiment id that breaks the grammar is the caller's mistake."""
+    with pytest.raises(InvalidExperiment):
+        settle(experiment="a\nb")
+
+
+def test_a_configuration_hides_its_token():
+    """The token is in no log, because it is in no text of the object."""
+    assert "secret" not in repr(settle(LOOPCAST_TOKEN="secret"))
+
+
+def test_the_project_names_the_experiment(tmp_path):
+    """The nearest folder with a project's marks, else the folder itself; a root without a name is `default`."""
+    inner = tmp_path / "my-loops" / "src" / "deep"
+    inner.mkdir(parents=True)
+    (tmp_path / "my-loops" / ".ll").mkdir()
+
+    assert ("my-loops", "default") == (project_of(inner), project_of(Path("/")))
+    assert "my-loops" == settle(experiment=None, folder=inner).experiment
+
+
+@pytest.mark.parametrize("path", sorted(STREAMS.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_recorded_streams_are_stamped(path):
+    """Every recorded event becomes an envelope that a producer accepts, its object unchanged, numbered by one."""
+    stamper = Stamper("exp/42")
+    numbers: dict[str, int] = {}
+
+    for line in path.read_text().splitlines():
+        record = stamper.stamp(json.loads(line))
+        event = parse(record)
+        assert json.loads(line) == json.loads(slice_data(record))
+        assert ("exp/42", stamper.emitter, json.loads(line)["event"]) == (event.experiment, event.emitter, event.type)
+        assert json.loads(line)["ts"][:26] + "Z" == event.time
+        assert record == event.encode()
+        numbers[event.run] = numbers.get(event.run, 0) + 1
+        assert numbers[event.run] == event.number
+
+    assert 0 == stamper.coerced
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=()), max_size=5),
+        st.none() | st.floats() | st.text(st.characters(exclude_categories=()), max_size=5) | st.binary(max_size=3),
+        max_size=4,
+    ),
+    st.text(st.characters(exclude_categories=()), max_size=8) | st.integers() | st.none(),
+)
+def test_any_dict_is_stamped(event, name):
+    """Whatever a dict holds, its envelope is one that a producer accepts."""
+    record = Stamper("e").stamp({**event, "event": name, "ts": name, "loop": name})
+
+    again = parse(record)
+    assert b"\n" not in record
+    assert ("e", 1) == (again.experiment, again.number)
+
+
+@pytest.mark.parametrize(
+    ("ts", "time"),
+    [
+        ("2026-11-20T17:38:28.606955+00:00", "2026-11-20T17:38:28.606955Z"),
+        ("2026-11-20T17:38:28Z", "2026-11-20T17:38:28.000000Z"),
+        ("2026-99-20T17:38:28.606955+00:00", None),
+        ("not a time, and thirty-two+00:00", None),
+        (None, None),
+    ],
+)
+def test_times(ts, time):
+    """The event's own time counts; where that is none, the moment of emission does."""
+    found = parse(Stamper("e").stamp({"ts": ts})).time
+
+    assert found == time if time else found.startswith("20")
+
+
+def test_runs_and_resumes_are_told():
+    """A run of its own is named; a resume that nobody knows is marked, so that a reader knows its start is missing."""
+    named = parse(Stamper("e", "run 1", "run 0").stamp({"event": "x"}))
+    resumed = Stamper("e").stamp({"event": "loop_resume", "loop": "l"})
+
+    assert ("run 1", "run 0", "/experiments/e/runs/run%201") == (named.run, named.parent_run, named.source)
+    assert b'"resumed":true' in resumed
+    assert parse(resumed).subject == "l"
+
+
+def test_the_table_of_runs_is_bounded(monkeypatch):
+    """Ten thousand runs in one process do not grow it, and no number comes twice under one emitter."""
+    monkeypatch.setattr("loopcast.sdk.stamping.MAX_RUNS", 3)
+    stamper, seen = Stamper("e"), set()
+
+    for n in range(20):
+        event = parse(stamper.stamp({"event": "loop_start", "loop": f"l{n % 5}"}))
+        assert (event.run, event.emitter, event.number) not in seen
+        seen.add((event.run, event.emitter, event.number))
+        assert len(stamper._numbers) <= 3
+
+
+def test_another_process_numbers_under_another_name():
+    """After a fork the child's numbers are its own, whatever the parent goes on counting."""
+    stamper = Stamper("e", "r")
+    first = parse(stamper.stamp({}))
+    stamper.renew()
+    second = parse(stamper.stamp({}))
+
+    assert (1, 1) == (first.number, second.number)
+    assert first.emitter != second.emitter
+
+
+RECORDS = st.lists(st.binary(min_size=1, max_size=40), max_size=40)
+
+
+@given(RECORDS, st.integers(0, 500), st.booleans(), st.lists(st.integers(0, 3), max_size=40))
+def test_the_buffer_loses_count_of_nothing(records, capacity, oldest, actions):
+    """Whatever is appended, taken, released and given back, each record is in it, released, or counted as dropped."""
+    buffer = MemoryBuffer(capacity, "drop_oldest" if oldest else "drop_newest")
+    dropped = released = 0
+    taken: list[list[bytes]] = []
+    for record, action in zip(records, [*actions, *[0] * len(records)], strict=False):
+        dropped += buffer.append(record)
+        if action == 1:
+            taken.append(buffer.take(3, 60))
+        elif action == 2 and taken:
+            buffer.release(taken[0])
+            released += len(taken.pop(0))
+        elif action == 3 and taken:
+            buffer.give_back(taken.pop())
+        assert buffer._size <= capacity
+        assert len(buffer) == buffer.waiting + sum(map(len, taken))
+    assert len(records) == len(buffer) + dropped + released
+
+
+@given(RECORDS, st.booleans())
+def test_the_buffer_keeps_the_order(records, oldest):
+    """What comes out is in the order in which it went in, and it is the newest or the oldest that stayed."""
+    buffer = MemoryBuffer(6 * (40 + OVERHEAD_BYTES), "drop_oldest" if oldest else "drop_newest")
+    numbered = [b"%04d" % n + record[:36] for n, record in enumerate(records)]
+    for record in numbered:
+        buffer.append(record)
+
+    found: list[bytes] = []
+    while batch := buffer.take(2, 100):
+        found += batch
+        buffer.release(batch)
+
+    assert found == (numbered[len(numbered) - len(found) :] if oldest else numbered[: len(found)])
+    assert (0, 0) == (len(buffer), buffer._size)
+
+
+def test_what_was_taken_is_not_dropped():
+    """A batch that is on its way stays counted, and the buffer makes room with others."""
+    buffer = MemoryBuffer(3 * (10 + OVERHEAD_BYTES), "drop_oldest")
+    for n in range(3):
+        buffer.append(b"%010d" % n)
+    batch = buffer.take(2, 1000)
+
+    assert 1 == buffer.append(b"%010d" % 3)
+
+    buffer.give_back(batch)
+    assert [b"%010d" % n for n in (0, 1, 3)] == buffer.take(9, 1000)
+
+
+def test_a_batch_has_one_record_at_least():
+    """A record over the size of a batch goes alone instead of never."""
+    buffer = MemoryBuffer(10_000, "drop_oldest")
+    buffer.append(b"x" * 500)
+    buffer.append(b"y")
+
+    assert [[b"x" * 500], [b"y"]] == [buffer.take(10, 100), buffer.take(10, 100)]
+
+
+RECEIPT = {
+    "accepted": 1,
+    "duplicates": 0,
+    "invalid": 1,
+    "events": [{"status": "accepted"}, {"status": "invalid", "error": "big"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "body", "verdict"),
+    [
+        (202, None, RECEIPT, Delivered(1, "big")),
+        (202, None, {**RECEIPT, "invalid": 0, "events": []}, Delivered(0, "")),
+        (400, None, {"detail": "not JSON"}, Split("400 not JSON")),
+        (413, None, {"title": "too large"}, Split("413 too large")),
+        (422, None, "not an object", Split("422")),
+        (503, "7", {"detail": "blocked"}, Again(7.0, "503 blocked")),
+        (503, None, {}, Again(0.0, "503")),
+        (429, "Fri, 20 Nov 2026 17:00:00 GMT", {}, Again(1.0, "429")),
+        (500, "99999", {}, Again(LONGEST_SECONDS, "500")),
+        (408, None, {}, Again(0.0, "408")),
+    ],
+)
+def test_verdicts(status, retry_after, body, verdict):
+    """Each answer has one meaning."""
+    assert verdict == judge(status, retry_after, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 307, 401, 403, 404, 405])
+def test_what_somebody_must_mend_is_kept_and_said(status):
+    """A wrong address or token costs no event: slow tries, and a word that names the setting."""
+    verdict = judge(status, None, b"<html>")
+
+    assert isinstance(verdict, Again)
+    assert verdict.wants_help
+    assert ("LOOPCAST_TOKEN" if status in (401, 403) else "LOOPCAST_URL") in verdict.reason
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"invalid":"x"}', b'{"invalid":1,"events":[1]}', b"\xff"])
+def test_a_202_of_a_stranger_is_no_receipt(body):
+    """An answer that only looks right confirms nothing."""
+    verdict = judge(202, None, body)
+
+    assert isinstance(verdict, Again)
+    assert verdict.wants_help
+
+
+@given(st.integers(0, 10_000), st.floats(0, 300), st.floats(0, 1, exclude_max=True))
+def test_pauses_are_bounded_and_never_too_short(tries, at_least, chance):
+    """Never sooner than asked for, never much later than the ceiling."""
+    assert at_least <= pause(tries, at_least, chance) <= at_least + CAP_SECONDS
+    assert pause(0, 0, chance) <= 0.2
+
+
+def test_one_line_a_minute():
+    """The first trouble is told at once, the same a minute later at the soonest."""
+    complaints = Complaints()
+
+    assert [True, False, False, True] == [complaints.may_speak(t) for t in (5.0, 5.1, 4.9 + EVERY_SECONDS, 65.0)]
