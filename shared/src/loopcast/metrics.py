@@ -165,7 +165,7 @@ RECORDER_DELETED = Definition("loopcast_recorder_deleted", "gauge", "Events that
 WEBHOOK_EVENTS = Definition(
     "loopcast_webhook_events_total",
     "counter",
-    "Events by what became of them: delivered, dead, unwanted (no binding matches any more).",
+    "Events by what became of them: delivered, dead, unwanted (no binding matches, or the log's copy was delivered).",
     ("endpoint", "result"),
 )
 WEBHOOK_CALLS = Definition(

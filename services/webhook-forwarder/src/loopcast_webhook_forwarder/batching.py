@@ -33,15 +33,26 @@ class Parcel:
 
 
 class Collector:
-    """Holds what came and was not taken yet, in order."""
+    """
+    Holds what came and was not taken yet, in order.
+
+    What is `alone` is a parcel of its own: it is no event, and what comes before it has to be settled before it.
+    """
 
     def __init__(
-        self, *, max_events: int, max_bytes: int, max_seconds: float, wanted: Callable[[Delivery], bool]
+        self,
+        *,
+        max_events: int,
+        max_bytes: int,
+        max_seconds: float,
+        wanted: Callable[[Delivery], bool],
+        alone: Callable[[Delivery], bool] = lambda _: False,
     ) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
         self._wanted = wanted
+        self._alone = alone
         self._held: deque[tuple[float, Delivery]] = deque()
         self._bytes = 0
 
@@ -80,6 +91,12 @@ class Collector:
         while self._held and len(events) < self._max_events:
             delivery = self._held[0][1]
             length = len(delivery.body) + 1
+            if self._alone(delivery):
+                if last:
+                    break
+                self._held.popleft()
+                self._bytes -= length
+                return Parcel([delivery], delivery.tag, since)
             if not self._wanted(delivery):
                 unwanted += 1
             elif events and size + length > self._max_bytes:

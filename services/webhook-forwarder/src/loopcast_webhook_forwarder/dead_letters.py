@@ -52,11 +52,20 @@ def replayed(endpoint: str, delivery: Delivery) -> Message:
     return _message(webhook_queue(endpoint).name, delivery, headers)
 
 
-def gap_letter(endpoint: str, *, id: str, partition: int, first: int, last: int, now: float) -> Message:  # noqa: A002
+def gap_letter(
+    endpoint: str,
+    *,
+    id: str,  # noqa: A002 - the message's
+    partition: int,
+    first: int,
+    last: int,
+    reason: str,
+    now: float,
+) -> Message:
     """The one dead letter for what retention took: the offsets `first` to `last` of a partition of the log."""
     headers: dict[str, HeaderValue] = {
         f"{DEAD}endpoint": endpoint,
-        f"{DEAD}reason": "the log's retention took it before this endpoint was caught up",
+        f"{DEAD}reason": f"{reason} before this endpoint was caught up",
         f"{DEAD}partition": partition,
         f"{DEAD}first-offset": first,
         f"{DEAD}last-offset": last,

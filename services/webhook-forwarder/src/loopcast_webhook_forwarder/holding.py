@@ -69,6 +69,20 @@ class Holding:
         self._progress = replace(progress, epoch=self._progress.epoch, holder=self._replica)
         await self._tell(Record(progress=self._progress))
 
+    async def insist(self, progress: Progress) -> None:
+        """
+        Go on with `progress` once it is written.
+
+        Raises:
+            BrokerError: it was not confirmed and may have been written, or another replica has the endpoint by now.
+        """
+        assert self._progress is not None
+        after = replace(progress, epoch=self._progress.epoch, holder=self._replica)
+        state = await self._stream.sync(Record(progress=after))
+        if state.progress.holder != self._replica:
+            raise BrokerError("Another replica has this endpoint by now.")
+        self._progress = after
+
     async def stop(self, reason: str, now: float) -> None:
         """Stop the endpoint until somebody resumes it."""
         version = self._stream.state.control.version + 1

@@ -7,17 +7,25 @@ the reading ends where the mark comes.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from loopcast.broker.interface import Client, Delivery, Message, StreamOffset
 from loopcast.broker.log import LogReader
 from loopcast.broker.publisher import Publisher
+from loopcast.errors import BrokerUnavailable
 from loopcast.ids import uuid7
 from loopcast.topology import APP_ID, HEARTBEAT
 
-__all__ = ["mark", "read_until"]
+__all__ = ["end_of", "mark", "read_until"]
 
 PUBLISH_SECONDS = 10.0
+FIND_SECONDS = 30.0
+SKEW_SECONDS = 5
+"""How far the broker's clock may be behind ours."""
+NAME = "loopcast-webhook-forwarder end of the log"
 
 
 async def mark(publisher: Publisher, stream: str) -> str:
@@ -48,3 +56,24 @@ async def read_until(
             yield deliveries if end is None else deliveries[:end]
             if end is not None:
                 return
+
+
+async def end_of(client: Client, url: str, publisher: Publisher, stream: str) -> Delivery:
+    """
+    The end of a stream: a mark made now, with the offset that it got.
+
+    Raises:
+        BrokerError: it was not confirmed, or did not come back in time.
+    """
+    start = f"@{int(time.time()) - SKEW_SECONDS}"
+    marked = await mark(publisher, stream)
+    async with LogReader(client, url, stream, name=NAME) as reader:
+        try:
+            async with asyncio.timeout(FIND_SECONDS), aclosing(reader.batches(start)) as batches:
+                async for deliveries in batches:
+                    for delivery in deliveries:
+                        if delivery.message_id == marked:
+                            return delivery
+        except TimeoutError:
+            pass
+    raise BrokerUnavailable(f"{stream} did not give back what was published to it.")

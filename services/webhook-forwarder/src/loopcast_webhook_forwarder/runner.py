@@ -23,7 +23,8 @@ from loopcast.metrics import Metrics
 from loopcast.routing import matches
 from loopcast.settings import WebhookForwarderSettings
 from loopcast.topology import webhook_dead_letters, webhook_queue
-from loopcast_webhook_forwarder.batching import Collector
+from loopcast_webhook_forwarder.batching import Collector, Parcel
+from loopcast_webhook_forwarder.catch_up import TOKEN, CatchUp, Ward
 from loopcast_webhook_forwarder.courier import Courier, Ended, Job
 from loopcast_webhook_forwarder.dead_letters import REPLAY, key_of
 from loopcast_webhook_forwarder.egress import Egress
@@ -85,6 +86,19 @@ class Runner:
         self._matches = functools.lru_cache(maxsize=4096)(
             lambda key: any(matches(pattern, key) for pattern in setup.endpoint.patterns)
         )
+        self._backlog = 0
+        self._event_bytes = 0.0
+        self._catch_up = CatchUp(
+            shared.client,
+            self._url,
+            shared.settings.broker_topology.streams,
+            endpoint=setup.endpoint,
+            publisher=self._publisher,
+            holding=self._holding,
+            instruments=self._instruments,
+            bind=self._bind_now,
+            wanted=lambda delivery: self._matches(key_of(delivery)),
+        )
         self._log = log.bind(endpoint=self._name)
 
     def stop(self) -> None:
@@ -130,7 +144,9 @@ class Runner:
                     self._unbound = True
                 if await self._drained():
                     return
-            if self._may_consume():
+            if self._is_over_bound():
+                await self._insist(self._leave_queue)
+            elif self._may_consume():
                 await self._consume(courier)
             else:
                 await self._nap(LOOK_SECONDS)
@@ -139,7 +155,31 @@ class Runner:
         state = self._stream.state
         return state.control.mode == "running" and state.waits_until() <= time.time()
 
+    def _is_over_bound(self) -> bool:
+        settings = self._shared.settings
+        if self._retiring or self._holding.state.progress.spill is not None:
+            return False
+        return (
+            self._backlog > settings.webhooks_max_backlog_events
+            or self._backlog * self._event_bytes > settings.webhooks_max_backlog_bytes
+        )
+
+    async def _leave_queue(self) -> None:
+        """Take the endpoint over and leave its queue, or complete what one that died began."""
+        try:
+            if not await self._holding.claim():
+                return
+            if self._holding.state.progress.spill is not None:
+                await self._catch_up.resume()
+            elif self._is_over_bound():
+                await self._catch_up.leave(self._backlog)
+        finally:
+            self._holding.release()
+            self._backlog = 0
+
     def _must_close(self) -> bool:
+        if self._is_over_bound():
+            return True
         if self._stopping or self._holding.state.control.mode != "running":
             return True
         return not self._holding.held and not self._may_consume()
@@ -159,6 +199,7 @@ class Runner:
             max_bytes=endpoint.batch.max_bytes,
             max_seconds=endpoint.batch.max_ms / 1000,
             wanted=self._is_wanted,
+            alone=lambda delivery: delivery.type == TOKEN,
         )
         inbox = Inbox(consumer, collector, self._wake)
         self._look_at = time.monotonic() + RETIRING_SECONDS
@@ -176,14 +217,31 @@ class Runner:
                 if not await self._claim() or self._must_close():
                     return
                 claimed = generation
-            job = Job(
-                parcel,
-                ack=inbox.ack,
-                lost=functools.partial(inbox.lost, generation),
-                interrupted=self._must_close,
-            )
-            if await courier.deliver(job) is Ended.LEFT and not inbox.lost(generation):
+            lost = functools.partial(inbox.lost, generation)
+            if await self._settle(parcel, inbox, courier, lost) is Ended.LEFT and not lost():
                 return
+
+    async def _settle(self, parcel: Parcel, inbox: Inbox, courier: Courier, lost: Callable[[], bool]) -> Ended:
+        if parcel.events:
+            size = sum(len(event.body) for event in parcel.events) / len(parcel.events)
+            self._event_bytes = size if not self._event_bytes else 0.9 * self._event_bytes + 0.1 * size
+            if parcel.events[0].type == TOKEN:
+                return await self._work_off(parcel, inbox, courier, lost)
+        return await courier.deliver(Job(parcel, ack=inbox.ack, lost=lost, interrupted=self._must_close))
+
+    async def _work_off(self, token: Parcel, inbox: Inbox, courier: Courier, lost: Callable[[], bool]) -> Ended:
+        """Deliver from the log what the token stands for; the token is held no longer than an event would be."""
+        until = token.since + self._shared.settings.webhooks_hold_seconds
+        ward = Ward(lost, lambda: self._must_close() or time.monotonic() > until)
+        try:
+            ended = await self._catch_up.work(token, courier, ward)
+        except BrokerError as error:
+            self._log.warning("catch_up_interrupted", reason=str(error))
+            await self._nap(LOOK_SECONDS)
+            return Ended.LEFT
+        if ended is Ended.DONE:
+            inbox.ack(token.last_tag)
+        return ended
 
     def _is_over(self) -> bool:
         return self._must_close() or (self._retiring and (not self._unbound or time.monotonic() > self._look_at))
@@ -197,13 +255,20 @@ class Runner:
             return False
 
     def _is_wanted(self, delivery: Delivery) -> bool:
-        return REPLAY in delivery.headers or self._matches(key_of(delivery))
+        if REPLAY in delivery.headers:
+            return True
+        return self._matches(key_of(delivery)) and not self._catch_up.had(delivery)
 
     async def _bind(self) -> None:
         """Bind what is asked for and unbind what no longer is; what may be bound is written down first."""
         state = await self._stream.sync()
         if state.progress.spill is None:
             await self._bind_to(state, set(self.setup.endpoint.patterns))
+        else:
+            await self._leave_queue()
+
+    async def _bind_now(self, bound: bool) -> None:
+        await self._bind_to(await self._stream.sync(), set(self.setup.endpoint.patterns) if bound else set())
 
     async def _unbind(self) -> None:
         await self._bind_to(await self._stream.sync(), set())
@@ -266,4 +331,7 @@ class Runner:
         queue = await objects.depth(self._queue)
         dead = await objects.depth(webhook_dead_letters(self._name).name)
         self._instruments.depth(queue or 0, dead or 0)
+        self._backlog = queue or 0
+        if self._is_over_bound():
+            self._wake.set()
         self._instruments.state(self._holding.state, time.time())
