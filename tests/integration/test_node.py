@@ -12,8 +12,9 @@ import time
 import aio_pika
 import pytest
 
-from loopcast.node import Node, NodeError
+from loopcast.node import Node, NodeError, debian
 from loopcast.node.handshake import greeting
+from loopcast.node.installed import find_installed
 from loopcast.node.processes import command_line, is_alive
 
 OWNER = """
@@ -274,6 +275,19 @@ def test_the_stream_protocol_has_its_port_where_it_is_asked_for(node):
     assert accepts("127.0.0.1", node.stream_port)
     assert "rabbitmq_stream" in node.eval("rabbit_plugins:active()")
     assert str(node.stream_port) == node.eval("rabbit_stream:port()")
+
+
+def test_an_installed_server_is_used_where_the_person_says_it_is(tmp_path, node_cache):
+    """RABBITMQ_HOME and an Erlang on the PATH are enough; the server's own scripts start it."""
+    unpacked = debian.unpacked(node_cache)
+    if unpacked is None:
+        pytest.skip("needs an unpacked RabbitMQ to stand for an installed one")
+    path = os.pathsep.join(map(str, unpacked.search))
+    installed = find_installed({"RABBITMQ_HOME": str(unpacked.home), "PATH": path})
+
+    with Node(tmp_path / "node", source=installed) as node:
+        assert str(unpacked.home) == node.origin
+        assert node.version == greeting(node.port)
 
 
 def test_the_command_prints_the_url_and_ends_with_its_node(tmp_path, node_cache):
