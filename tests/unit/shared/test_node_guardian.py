@@ -47,7 +47,7 @@ def guard(layout):
 
     yield start
     for process in started:
-        process.kill()
+        # Killed, it would leave its server behind.
         process.communicate()
 
 
