@@ -1,5 +1,6 @@
 """The recorder as a process of its own, and a real log for it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -39,6 +40,15 @@ class Recorder:
                 [*wrapper, sys.executable, "-m", "loopcast_recorder"], env=self._environment, stderr=log
             )
         return self
+
+    def address(self, port):
+        """Where it listens: its `public` port, or its `ops` port."""
+
+        def listening():
+            lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+            return [line["address"] for line in lines if line["event"] == "listening" and line["port"] == port]
+
+        return until(listening)[-1]
 
     def kill(self):
         """SIGKILL, and it is gone."""

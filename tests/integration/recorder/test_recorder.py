@@ -9,6 +9,7 @@ import time
 from functools import partial
 
 import aiormq
+import httpx
 import pytest
 from recorder_log import envelopes, lines
 from recorder_service import CLIENT, Recorder, publish, until
@@ -56,9 +57,11 @@ def test_what_is_in_the_log_is_in_the_database(vhost_url, tmp_path, partitions):
 
     with Recorder(vhost_url, tmp_path / "log", recorder_sqlite=path, partitions=partitions) as recorder:
         until(lambda: count(path) == len(events))
+        history = httpx.get(f"{recorder.address('public')}/v1/experiments/exp%2F1/events?limit=1000").json()
         code = recorder.terminate()
 
     assert 0 == code
+    assert [e.id for e in events if e.experiment == "exp/1"] == [one["event"]["id"] for one in history["events"]]
     for experiment in {event.experiment for event in events}:
         expected = [event.encode().decode() for event in events if event.experiment == experiment]
         assert expected == [

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loopcast.broker.clients import client_of
 from loopcast.broker.declare import LogWatch
@@ -22,10 +23,13 @@ from loopcast.metrics import (
     RECORDER_SOCKET_REJECTED,
     Metrics,
 )
-from loopcast.settings import RecorderSettings, load
+from loopcast.origins import Origins
+from loopcast.settings import RecorderSettings, is_loopback, load
 from loopcast.topology import parse_age
-from loopcast_recorder.database import SqliteDatabase
+from loopcast_recorder.api import make_app
+from loopcast_recorder.database import SqliteDatabase, SqliteReader
 from loopcast_recorder.database_sink import DatabaseSink
+from loopcast_recorder.history import History
 from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.jsonl_sink import JsonlSink
 from loopcast_recorder.lane import Lane, Thread
@@ -33,6 +37,9 @@ from loopcast_recorder.readiness import watch_readiness
 from loopcast_recorder.retention import Retention
 from loopcast_recorder.sinks import Sink
 from loopcast_recorder.socket_sink import SocketSink
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 __all__ = ["build", "service_of"]
 
@@ -83,7 +90,16 @@ def service_of(settings: RecorderSettings) -> Service:
             await stack.enter_async_context(watch_readiness(health, watch, lanes))
             yield
 
-    return Service(name="recorder", settings=settings, health=health, metrics=metrics, body=body)
+    app = _history(settings)
+    return Service(name="recorder", settings=settings, health=health, metrics=metrics, body=body, app=app)
+
+
+def _history(settings: RecorderSettings) -> ASGIApp | None:
+    """What the public port serves; nothing where there is no database to ask."""
+    if settings.recorder_sqlite == OFF:
+        return None
+    history = History(partial(SqliteReader, Path(settings.recorder_sqlite)))
+    return make_app(history, Origins((), loopback=is_loopback(settings.host)), partitions=settings.partitions)
 
 
 def _sinks(settings: RecorderSettings, metrics: Metrics) -> list[Sink]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from loopcast.errors import StorageError
 from loopcast_recorder.schema import Dialect
 
-__all__ = ["Database", "SqliteDatabase"]
+__all__ = ["Database", "SqliteDatabase", "SqliteReader"]
 
 BUSY_SECONDS = 5.0
 """How long a write waits for somebody else's."""
@@ -133,3 +133,18 @@ class SqliteDatabase:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"{self._path}: {error}.") from error
+
+
+class SqliteReader(SqliteDatabase):
+    """
+    A connection that only reads, and never keeps the writer waiting.
+
+    Raises:
+        StorageError: there is no such file.
+    """
+
+    def __init__(self, path: Path) -> None:  # what the writer configures is the file's, or is its own
+        self._path = path
+        with self._told():
+            uri = f"{path.resolve().as_uri()}?mode=ro"
+            self._connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)

@@ -68,13 +68,14 @@ class DatabaseSink:
             fold = Fold(self._run)
             events: list[tuple[object, ...]] = []
             words: list[tuple[int, str]] = []
+            beats: list[tuple[int, str]] = []
             experiments: dict[str, list[object]] = {}
             repeats = 0
             for delivery in deliveries:
-                entry = to_entry(delivery)
+                n, entry = place(epoch, partition, delivery.offset), to_entry(delivery)
                 if entry is None:
+                    beats.append((n, delivery.message_id))
                     continue
-                n = place(epoch, partition, entry.offset)
                 if not ledger.fresh(entry, n):
                     repeats += 1
                     continue
@@ -85,6 +86,7 @@ class DatabaseSink:
                 fold.add(n, entry, data)
                 experiments[entry.experiment] = self._count(partition, n, entry)
             database.run_many(insert("events"), events)
+            database.run_many(insert("beats"), beats)
             database.run_many(_SEARCH[database.dialect], words)
             database.run_many(upsert("experiments"), experiments.values())
             self._put(database, fold)
@@ -158,7 +160,7 @@ class DatabaseSink:
 
     def _count(self, partition: int, n: int, entry: Entry) -> list[object]:
         """The row of the entry's experiment, with this event in it."""
-        last = [n, entry.id, entry.type, entry.recorded]
+        last = [n, entry.message_id, entry.type, entry.recorded]
         row = self._experiments.get(entry.experiment)
         if row is None and self._database is not None:
             found = self._database.rows("SELECT * FROM experiments WHERE experiment = ?", (entry.experiment,))
@@ -175,4 +177,8 @@ class DatabaseSink:
 
 def _event_row(n: int, entry: Entry) -> tuple[object, ...]:
     event = entry.envelope.decode("utf-8", "replace")
-    return (n, entry.experiment, entry.run, entry.attempt, entry.type, entry.time, entry.recorded, entry.id, event)
+    message_id = None if entry.message_id == entry.id else entry.message_id
+    return (
+        n, entry.experiment, entry.run, entry.attempt, entry.type, entry.time, entry.recorded, entry.id, message_id,
+        event,
+    )  # fmt: skip

@@ -48,13 +48,16 @@ class Entry:
     """
 
     __slots__ = (
-        "attempt", "data", "emitter", "envelope", "experiment", "id", "offset", "parent_run", "recorded", "run",
+        "attempt", "data", "emitter", "envelope", "experiment", "id", "message_id", "offset", "parent_run", "recorded",
+        "run",
         "sequence", "subject", "time", "type",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, envelope: bytes, head: _Envelope, headers: Mapping[str, object]) -> None:
         self.offset = delivery.offset
         self.id = delivery.message_id
+        self.message_id = delivery.message_id
+        """By which a position knows it; a stranger's event may have another id."""
         self.type = delivery.type
         self.envelope = envelope
         self.data = head.data

@@ -71,6 +71,7 @@ class Retention:
         kept = next((n for n, recorded in rows if recorded >= limit), rows[-1][0] + 1)
         gone: int = sum(n < kept for n in old)
         database.run(f"DELETE FROM search WHERE {_key(database)} >= ? AND {_key(database)} < ?", (low, kept))  # noqa: S608
+        database.run("DELETE FROM beats WHERE n >= ? AND n < ?", (low, kept))
         database.run("DELETE FROM events WHERE n >= ? AND n < ?", (low, kept))
         self._of_runs(database, low, kept)
         return gone

@@ -33,7 +33,10 @@ _FIRST = [
     "CREATE INDEX unnumbered_n ON unnumbered (n)",
     """CREATE TABLE events (
   n {integer} PRIMARY KEY, experiment TEXT NOT NULL, run TEXT NOT NULL, attempt INTEGER NOT NULL,
-  type TEXT NOT NULL, time TEXT NOT NULL, recorded {integer} NOT NULL, id TEXT NOT NULL, event {text} NOT NULL)""",
+  type TEXT NOT NULL, time TEXT NOT NULL, recorded {integer} NOT NULL, id TEXT NOT NULL,
+  message_id TEXT, event TEXT NOT NULL)""",
+    # The gateway's heartbeats: a position that a quiet experiment's viewer has is one of theirs.
+    "CREATE TABLE beats (n {integer} PRIMARY KEY, message_id TEXT NOT NULL)",
     "CREATE INDEX events_experiment ON events (experiment, n)",
     """CREATE TABLE experiments (
   experiment TEXT PRIMARY KEY, partition INTEGER NOT NULL, events {integer} NOT NULL,
@@ -88,10 +91,10 @@ _SEARCH = {
 
 _TYPES = {
     "sqlite": {
-        "integer": "INTEGER", "real": "REAL", "bytes": "BLOB", "text": "TEXT", "without_rowid": " WITHOUT ROWID",
+        "integer": "INTEGER", "real": "REAL", "bytes": "BLOB", "without_rowid": " WITHOUT ROWID",
     },
     "postgresql": {
-        "integer": "BIGINT", "real": "DOUBLE PRECISION", "bytes": "BYTEA", "text": "TEXT", "without_rowid": "",
+        "integer": "BIGINT", "real": "DOUBLE PRECISION", "bytes": "BYTEA", "without_rowid": "",
     },
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ _WHOSE = ("experiment", "run", "attempt", "depth", "loop")
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens")
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "events": ("n", "experiment", "run", "attempt", "type", "time", "recorded", "id", "event"),
+    "events": ("n", "experiment", "run", "attempt", "type", "time", "recorded", "id", "message_id", "event"),
     "search": ("n", "text"),
     "loops": (
         "n", *_WHOSE, "parent_state", "started", "ended", "duration_ms", "status", "terminated_by", "final_state",
@@ -32,6 +32,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "emitters": ("run", "emitter", "sequence", "n"),
     "unnumbered": ("id", "n"),
+    "beats": ("n", "message_id"),
 }  # fmt: skip
 
 KEYS: dict[str, tuple[str, ...]] = {

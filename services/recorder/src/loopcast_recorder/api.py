@@ -1,0 +1,119 @@
+"""The HTTP side: the gateway's history routes, answered from the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from loopcast.errors import InvalidExperiment, StorageError
+from loopcast.origins import Origins
+from loopcast.routing import check_experiment, partition_of
+from loopcast_recorder.asked import BadQuery, read_query
+from loopcast_recorder.history import Gone, History, encode
+
+__all__ = ["make_app"]
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+QUESTIONS = 4
+"""Questions to the database at the same time."""
+
+T = TypeVar("T")
+
+
+def make_app(history: History, origins: Origins, *, partitions: int) -> ASGIApp:
+    """The ASGI application of the public port."""
+    slots = asyncio.Semaphore(QUESTIONS)
+
+    async def ask(question: Callable[[], T]) -> T:
+        async with slots:
+            return await asyncio.to_thread(question)
+
+    async def experiments(_: Request) -> Response:
+        return _json({"experiments": await ask(history.experiments), "complete": True})
+
+    async def runs(request: Request) -> Response:
+        name = _experiment(request)
+        return _json({"runs": await ask(lambda: history.runs(name))})
+
+    async def events(request: Request) -> Response:
+        name = _experiment(request)
+        asked = read_query(request.query_params, partition_of(name, partitions))
+        page = await ask(lambda: history.page(name, asked))
+        return Response(encode(page), media_type=JSON)
+
+    app = Starlette(
+        routes=[
+            Route("/v1/experiments", experiments),
+            Route("/v1/experiments/{experiment}/events", events),
+            Route("/v1/experiments/{experiment}/runs", runs),
+        ],
+        exception_handlers={
+            HTTPException: _http,
+            BadQuery: _refusing(422, "query", "The query is wrong"),
+            InvalidExperiment: _refusing(422, "experiment", "The path names no experiment"),
+            UnicodeDecodeError: _refusing(422, "experiment", "The path names no experiment"),
+            Gone: _refusing(410, "position", "The position is gone"),
+            StorageError: _refusing(503, "unavailable", "The database cannot be read now", retry_after=2),
+        },
+    )
+    return _Door(app, origins)
+
+
+class _Door:
+    """
+    Turns away who reached this service under another's name, and leaves `%2F` in a path as it came.
+
+    Starlette matches the decoded path, in which the slash of an experiment's id would be one between segments.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
+        self._app = app
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host")
+        if not self._origins.allows_host(host):
+            refusal = _problem(403, "host", "Not this service", f"This service is not {host!r}.")
+            await refusal(scope, receive, send)
+            return
+        await self._app({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)
+
+
+def _experiment(request: Request) -> str:
+    return check_experiment(unquote(request.path_params["experiment"], errors="strict"))
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type=JSON)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    hint = "GET /v1/experiments, /v1/experiments/<experiment>/events or /runs; an id's / is %2F."
+    return _problem(error.status_code, "http", str(error.detail), hint)
+
+
+def _refusing(status: int, kind: str, title: str, *, retry_after: int = 0) -> Callable[[Request, Exception], Response]:
+    def refuse(_: Request, error: Exception) -> Response:
+        return _problem(status, kind, title, str(error), retry_after=retry_after)
+
+    return refuse
+
+
+def _problem(status: int, kind: str, title: str, detail: str, *, retry_after: int = 0) -> Response:
+    """Problem details (RFC 9457)."""
+    body = {"type": f"urn:loopcast:problem:{kind}", "title": title, "status": status, "detail": detail}
+    headers = {"Retry-After": str(retry_after)} if retry_after else None
+    return Response(msgspec.json.encode(body), status_code=status, headers=headers, media_type=PROBLEM_JSON)

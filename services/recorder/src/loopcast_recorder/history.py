@@ -1,0 +1,124 @@
+"""The gateway's pages of history out of the database, which goes further back than the log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from loopcast.errors import LoopcastError
+from loopcast.events import format_time
+from loopcast.position import Position, anchor_hash
+from loopcast_recorder.asked import Asked
+from loopcast_recorder.database import Database, Row
+from loopcast_recorder.entry import OFFSET_BITS, place
+
+__all__ = ["Gone", "History", "Page", "encode"]
+
+MAX_EXPERIMENTS = 10_000
+MAX_RUNS = 1_000
+
+_RUN = (
+    "run", "loop", "own_run", "parent_run", "status", "attempts", "started", "ended", "duration_ms", "final_state",
+    "terminated_by", "error", "iterations", "current_state", "iteration", "events", "actions", "input_tokens",
+    "output_tokens", "cache_read_tokens", "cache_creation_tokens", "cost_usd",
+)  # fmt: skip
+
+
+class Gone(LoopcastError):
+    """A position that nothing recorded proves."""
+
+
+class Page(NamedTuple):
+    """Events in the order that was asked for."""
+
+    events: Sequence[tuple[str, str]]
+    """Positions and envelopes."""
+    next: str | None
+    """The position to ask with for the following page; None where there can be none."""
+    complete: bool
+    """Whether these are all the events that were asked for."""
+
+
+class History:
+    """
+    Answers from what is recorded. Each answer has a connection of its own, so that none waits for another.
+
+    Every method raises :exc:`~loopcast.errors.StorageError` where the database cannot be read.
+    """
+
+    def __init__(self, connect: Callable[[], Database]) -> None:
+        self._connect = connect
+
+    def experiments(self) -> list[dict[str, object]]:
+        """Every experiment that was recorded, the most recently active first."""
+        columns = "first_n, first_id, first_type, first_recorded, last_n, last_id, last_type, last_recorded"
+        sql = f"SELECT experiment, events, {columns} FROM experiments ORDER BY last_recorded DESC LIMIT ?"  # noqa: S608
+        with contextlib.closing(self._connect()) as database:
+            rows = database.rows(sql, (MAX_EXPERIMENTS,))
+        return [
+            {"experiment_id": row[0], "events": row[1], "first": _mark(row[2:6]), "last": _mark(row[6:10])}
+            for row in rows
+        ]
+
+    def runs(self, experiment: str) -> list[dict[str, object]]:
+        """The runs of an experiment, the most recently active first."""
+        sql = f"SELECT {', '.join(_RUN)} FROM runs WHERE experiment = ? ORDER BY last_n DESC LIMIT ?"  # noqa: S608
+        with contextlib.closing(self._connect()) as database:
+            return [dict(zip(_RUN, row, strict=True)) for row in database.rows(sql, (experiment, MAX_RUNS))]
+
+    def page(self, experiment: str, asked: Asked) -> Page:
+        """
+        The events of `experiment` that were asked for.
+
+        Raises:
+            Gone: nothing that was recorded proves the position that was given.
+        """
+        with contextlib.closing(self._connect()) as database:
+            after = None if asked.after is None else _proven(database, asked.after)
+            before = None if asked.before is None else _proven(database, asked.before)
+            since = None if asked.since is None else int(asked.since * 1e6)
+            bounds = [("n > ?", after), ("n < ?", before), ("recorded > ?", since)]
+            used = [(condition, value) for condition, value in bounds if value is not None]
+            where = " AND ".join(["experiment = ?", *(condition for condition, _ in used)])
+            sql = (
+                f"SELECT n, coalesce(message_id, id), event FROM events WHERE {where} "  # noqa: S608
+                f"ORDER BY n {'DESC' if asked.newest else 'ASC'} LIMIT ?"
+            )
+            rows = database.rows(sql, (experiment, *(value for _, value in used), asked.limit + 1))
+        shown = [(_pos(n, message_id), event) for n, message_id, event in rows[: asked.limit]]
+        given = asked.after or asked.before
+        last = shown[-1][0] if shown else None if given is None else str(given)
+        return Page(shown, last, complete=len(rows) <= asked.limit)
+
+
+def _proven(database: Database, position: Position) -> int:
+    """The number of what stands at `position`: the newest log that has the very message there."""
+    epochs = database.rows("SELECT epoch FROM positions WHERE partition = ?", (position.partition,))
+    for epoch in range(epochs[0][0] if epochs else -1, -1, -1):
+        n = place(epoch, position.partition, position.offset)
+        for table in ("events", "beats"):
+            column = "coalesce(message_id, id)" if table == "events" else "message_id"
+            rows = database.rows(f"SELECT {column} FROM {table} WHERE n = ?", (n,))  # noqa: S608
+            if rows and anchor_hash(rows[0][0]) == position.anchor:
+                return n
+    raise Gone("Nothing that was recorded proves this position: begin without it, or with since_ts.")
+
+
+def _pos(n: int, message_id: str) -> str:
+    partition, offset = (n >> OFFSET_BITS) & 0xFF, n & ((1 << OFFSET_BITS) - 1)
+    return str(Position.of(partition, offset, message_id))
+
+
+def _mark(row: Row) -> dict[str, object]:
+    n, message_id, type_, recorded = row
+    return {"pos": _pos(n, message_id), "type": type_, "recordedtime": format_time(recorded)}
+
+
+def encode(page: Page) -> bytes:
+    """A page as the gateway answers it, each event byte for byte."""
+    events = ",".join(f'{{"pos":"{pos}","event":{event}}}' for pos, event in page.events).encode()
+    end = msgspec.json.encode({"next": page.next, "complete": page.complete})[1:]
+    return b'{"events":[' + events + b"]," + end

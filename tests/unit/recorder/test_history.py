@@ -1,0 +1,163 @@
+"""The gateway's history routes, answered from the database."""
+
+from functools import partial
+from urllib.parse import quote
+
+import httpx
+import pytest
+from recorder_log import deliver, envelopes, lines, recorded_seconds
+
+from loopcast.broker.interface import Delivery
+from loopcast.origins import Origins
+from loopcast.position import Position
+from loopcast.topology import APP_ID, HEARTBEAT
+from loopcast_recorder.api import make_app
+from loopcast_recorder.database import SqliteDatabase, SqliteReader
+from loopcast_recorder.database_sink import DatabaseSink
+from loopcast_recorder.history import History
+from loopcast_recorder.retention import Retention
+
+NAME = "a/b ü"
+EVENTS = envelopes(lines("demo-parent"), experiment=NAME)
+OTHERS = envelopes(lines("demo-cycle"), experiment="other", emitter="b" * 16)
+BEAT = Delivery(tag=0, routing_key="", body=b"{}", message_id="beat-1", type=HEARTBEAT, app_id=APP_ID, offset=100)
+
+
+@pytest.fixture
+def sink(tmp_path):
+    """A sink with two experiments and a heartbeat behind them."""
+    made = DatabaseSink("sqlite", partial(SqliteDatabase, tmp_path / "r.db"), Retention(), lambda: 0)
+    made.write(0, [*deliver([*EVENTS, *OTHERS]), BEAT])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def get(tmp_path):
+    """Asks the application."""
+    app = make_app(History(partial(SqliteReader, tmp_path / "r.db")), Origins((), loopback=True), partitions=1)
+
+    async def answer(path, *, host="127.0.0.1:8704", **parameters):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{host}") as client:
+            return await client.get(path, params=parameters)
+
+    return answer
+
+
+PATH = f"/v1/experiments/{quote(NAME, safe='')}"
+
+
+async def pages(get, **parameters):
+    """Every event, page after page."""
+    found, place = [], {}
+    while True:
+        page = (await get(f"{PATH}/events", **parameters, **place)).json()
+        found += page["events"]
+        if page["complete"]:
+            return found
+        place = {"before" if parameters.get("order") == "newest" else "after": page["next"]}
+
+
+@pytest.mark.parametrize("limit", [1, 10, 37, 1000])
+async def test_pages_together_are_the_whole_history(sink, get, limit):
+    """Oldest or newest first, whatever a page's size: each event once, byte for byte, and no other experiment's."""
+    oldest, newest = await pages(get, limit=limit), await pages(get, limit=limit, order="newest")
+
+    assert [event.id for event in EVENTS] == [one["event"]["id"] for one in oldest]
+    assert oldest == newest[::-1]
+    raw = (await get(f"{PATH}/events", limit=1)).content
+    assert b'"event":' + EVENTS[0].encode() + b"}]" in raw
+
+
+async def test_positions_are_the_gateways(sink, get):
+    """A position names the message, so that one of either can be given to the other."""
+    (first, *_) = (await get(f"{PATH}/events", limit=1)).json()["events"]
+
+    assert str(Position.of(0, 0, EVENTS[0].id)) == first["pos"]
+
+
+async def test_a_heartbeats_position_is_a_place_too(sink, get):
+    """What a quiet experiment's viewer has is the position of a heartbeat; nothing came behind it."""
+    pos = str(Position.of(0, 100, "beat-1"))
+    page = (await get(f"{PATH}/events", after=pos)).json()
+
+    assert {"events": [], "next": pos, "complete": True} == page
+
+
+async def test_since_is_the_time_of_recording(sink, get):
+    """Only events that were recorded later."""
+    since = recorded_seconds(EVENTS[10])
+
+    found = (await get(f"{PATH}/events", since_ts=f"{since:.6f}", limit=1000)).json()["events"]
+
+    assert [event.id for event in EVENTS[11:]] == [one["event"]["id"] for one in found]
+
+
+async def test_a_position_of_another_log_is_gone(sink, get):
+    """A position that nothing proves is 410, not an answer that looks whole."""
+    answer = await get(f"{PATH}/events", after=str(Position.of(0, 5, "somebody else")))
+
+    assert 410 == answer.status_code
+    assert "application/problem+json" == answer.headers["content-type"]
+
+
+async def test_positions_before_a_new_log_are_still_known(sink, get):
+    """When the log was made anew, a position of the old one goes on in the new."""
+    old = str(Position.of(0, len(EVENTS) - 1, EVENTS[-1].id))
+    sink.gap(0, "epoch_changed", anew=True)
+    anew = envelopes(lines("demo-handoff"), experiment=NAME, emitter="d" * 16)
+    sink.write(0, deliver(anew))
+
+    page = (await get(f"{PATH}/events", after=old)).json()
+
+    assert [event.id for event in anew] == [one["event"]["id"] for one in page["events"]]
+
+
+async def test_experiments_and_runs(sink, get):
+    """What was recorded, the latest first, and each run with its outcome."""
+    experiments = (await get("/v1/experiments")).json()
+    runs = (await get(f"{PATH}/runs")).json()["runs"]
+
+    assert ["other", NAME] == [one["experiment_id"] for one in experiments["experiments"]]
+    assert [len(OTHERS), len(EVENTS)] == [one["events"] for one in experiments["experiments"]]
+    assert str(Position.of(0, 0, EVENTS[0].id)) == experiments["experiments"][1]["first"]["pos"]
+    assert [("demo-parent", "completed", 1234)] == [(r["loop"], r["status"], r["input_tokens"]) for r in runs]
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "status"),
+    [
+        (f"{PATH}/events", {"after": "x"}, 422),
+        (f"{PATH}/events", {"limit": "0"}, 422),
+        (f"{PATH}/events", {"order": "up"}, 422),
+        (f"{PATH}/events", {"since_ts": "nan"}, 422),
+        (f"{PATH}/events", {"colour": "red"}, 422),
+        ("/v1/experiments/%FF/events", {}, 422),
+        ("/v1/experiments/a%00b/runs", {}, 422),
+        ("/v2", {}, 404),
+    ],
+)
+async def test_what_cannot_be_answered_is_said(sink, get, path, parameters, status):
+    """A wrong request gets problem details with a sentence."""
+    answer = await get(path, **parameters)
+
+    assert status == answer.status_code
+    assert answer.json()["detail"]
+
+
+async def test_a_page_of_another_name_is_turned_away(sink, get):
+    """On loopback, a name that a page made point here is not served (DNS rebinding)."""
+    assert 403 == (await get("/v1/experiments", host="evil.example")).status_code
+
+
+async def test_no_database_yet_is_try_again(get):
+    """Before the recorder wrote anything the answer is 503, with when to ask again."""
+    answer = await get("/v1/experiments")
+
+    assert (503, "2") == (answer.status_code, answer.headers["retry-after"])
+
+
+async def test_reading_does_not_wait_for_writing(sink, get):
+    """An answer comes while a transaction is open."""
+    with sink._database.transaction():
+        assert 200 == (await get("/v1/experiments")).status_code
