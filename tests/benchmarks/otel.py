@@ -24,23 +24,19 @@ from otel_streams import lines  # noqa: E402
 
 from loopcast.node import Node  # noqa: E402
 
-RECEIVER = """
+RECEIVER = r"""
 import sys, time, threading
 from concurrent.futures import ThreadPoolExecutor
 import grpc
-counts = {"traces": 0, "logs": 0}
 def handler(signal):
     def export(request, context):
-        counts[signal] += 1
-        print(signal, len(request), time.time(), flush=True)
+        sys.stdout.write(f"{signal} {len(request)} {time.time()}\n")
+        sys.stdout.flush()
         return b""
     return grpc.unary_unary_rpc_method_handler(export)
 class Handler(grpc.GenericRpcHandler):
     def service(self, details):
         return handler("traces" if "Trace" in details.method else "logs" if "Logs" in details.method else "metrics")
-class Counts(dict):
-    def __missing__(self, key): return 0
-counts = Counts()
 server = grpc.server(ThreadPoolExecutor(4), handlers=(Handler(),), options=[("grpc.max_receive_message_length", -1)])
 port = server.add_insecure_port("127.0.0.1:0")
 server.start()
