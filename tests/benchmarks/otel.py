@@ -19,8 +19,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
+import msgspec  # noqa: E402
+from opentelemetry._logs import LogRecord  # noqa: E402
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs  # noqa: E402
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # noqa: E402
+from opentelemetry.sdk._logs import LoggerProvider  # noqa: E402
+from opentelemetry.sdk._logs.export import (  # noqa: E402
+    BatchLogRecordProcessor,
+    LogRecordExporter,
+    LogRecordExportResult,
+)
+from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult  # noqa: E402
+from opentelemetry.trace import set_span_in_context  # noqa: E402
 from otel_service import loops, publish  # noqa: E402
-from otel_streams import lines  # noqa: E402
+from otel_streams import envelopes, lines  # noqa: E402
 
 from loopcast.node import Node  # noqa: E402
 
@@ -103,43 +116,86 @@ def parts(count):
 
 
 def sdk(count):
-    """The same stream through the SDK as little-loops does it: spans started and ended, a batch processor, OTLP."""
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-    from opentelemetry.trace import set_span_in_context
-
-    class Encoding(SpanExporter):
-        def export(self, spans):
-            encode_spans(spans).SerializeToString()
-            return SpanExportResult.SUCCESS
-
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(Encoding(), max_queue_size=10**6, max_export_batch_size=512))
-    tracer = provider.get_tracer("peer")
-    stream = [event for _ in range(count // 36) for event in lines("demo-parent")]
+    """The same job the SDK's way: spans started and ended, log records emitted, batch processors, OTLP encoding."""
+    spans, logs = _providers()
+    peer = Peer(spans.get_tracer("peer"), logs.get_logger("peer"))
+    bodies = [event.encode() for _ in range(count // 36) for event in envelopes(lines("demo-parent"))]
+    decoder = msgspec.json.Decoder()
     start = time.process_time()
-    stack = []
-    for event in stream:
-        attributes = {k: v for k, v in event.items() if isinstance(v, (str, int, float, bool))}
+    for body in bodies:
+        peer.send(decoder.decode(body)["data"])
+    spans.force_flush()
+    logs.force_flush()
+    took = time.process_time() - start
+    spans.shutdown()
+    logs.shutdown()
+    return {"the SDK's way, events/CPU s": len(bodies) / took}
+
+
+class Peer:
+    """One stack of open spans, as little-loops' transport has it."""
+
+    def __init__(self, tracer, logger):
+        self._tracer = tracer
+        self._logger = logger
+        self._stack = []
+
+    def send(self, event):
+        """Start, end or annotate a span, or emit a record."""
+        attributes = {k: v for k, v in event.items() if isinstance(v, str | int | float)}
         kind = event["event"]
         if kind in ("loop_start", "state_enter", "action_start"):
-            if kind == "state_enter" and stack and stack[-1][0] == "state_enter":
-                stack.pop()[1].end()
-            context = set_span_in_context(stack[-1][1]) if stack else None
-            stack.append((kind, tracer.start_span(kind, context, attributes=attributes)))
-        elif kind == "action_complete" and stack and stack[-1][0] == "action_start":
-            stack[-1][1].set_attributes(attributes)
-            stack.pop()[1].end()
+            if kind == "state_enter":
+                self._end("state_enter")
+            context = set_span_in_context(self._stack[-1][1]) if self._stack else None
+            self._stack.append((kind, self._tracer.start_span(kind, context, attributes=attributes)))
+        elif kind == "action_complete":
+            self._stack[-1][1].set_attributes(attributes)
+            self._end("action_start")
         elif kind == "loop_complete":
-            while stack and stack.pop()[0] != "loop_start":
-                pass
-        elif stack:
-            stack[-1][1].add_event(kind, attributes)
-    provider.force_flush()
-    took = time.process_time() - start
-    provider.shutdown()
-    return {"SDK, same stream, events/CPU s": len(stream) / took}
+            self._end("state_enter")
+            self._end("loop_start")
+        else:
+            self._annotate(kind, event, attributes)
+
+    def _annotate(self, kind, event, attributes):
+        if kind in ("action_output", "evaluate"):
+            self._logger.emit(LogRecord(body=event.get("line"), attributes=attributes, event_name=kind))
+        if kind in ("route", "evaluate"):
+            self._stack[-1][1].add_event(kind, attributes)
+
+    def _end(self, kind):
+        if self._stack and self._stack[-1][0] == kind:
+            self._stack.pop()[1].end()
+
+
+def _providers():
+    spans, logs = TracerProvider(shutdown_on_exit=False), LoggerProvider(shutdown_on_exit=False)
+    spans.add_span_processor(BatchSpanProcessor(Spans(), max_queue_size=10**6, max_export_batch_size=512))
+    logs.add_log_record_processor(BatchLogRecordProcessor(Logs(), max_queue_size=10**6, max_export_batch_size=512))
+    return spans, logs
+
+
+class Spans(SpanExporter):
+    """Encodes and forgets."""
+
+    def export(self, spans):
+        encode_spans(spans).SerializeToString()
+        return SpanExportResult.SUCCESS
+
+
+class Logs(LogRecordExporter):
+    """The same of records."""
+
+    def export(self, batch):
+        encode_logs(batch).SerializeToString()
+        return LogRecordExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis=0):
+        return True
+
+    def shutdown(self):
+        pass
 
 
 async def service(url, count, folder):

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 from otel_receiver import AWAY, Receiver
 from otel_service import Exporter, loops, publish, until
@@ -10,6 +11,8 @@ from otel_streams import fold
 
 from loopcast_otel_exporter.encoding import encode_log, encode_span
 from loopcast_otel_exporter.fold import Options
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -145,3 +148,18 @@ def _counted(receiver, instance):
 
 def _resident(pid):
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+async def test_its_own_traces_go_where_the_standard_variables_say(vhost_url, receiver, tmp_path, monkeypatch):
+    """Batches as spans of the service, in another backend; the loops' traces have none of them."""
+    events = [msgspec.structs.replace(event, traceparent=CALLER) for event in loops(2)]
+    with Receiver() as own:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", own.http_endpoint)
+        with Exporter(vhost_url, receiver, tmp_path / "log") as exporter:
+            await publish(vhost_url, events)
+            await until(lambda: len(receiver.spans) >= len(expected(events)[0]))
+            assert 0 == exporter.terminate()
+
+        assert {"process loopcast.log.0"} == set(own.names())
+        assert {CALLER[36:52]} == {link.span_id.hex() for _, span in own.spans.values() for link in span.links}
+    assert "process loopcast.log.0" not in receiver.names()

@@ -12,6 +12,7 @@ from loopcast.health import Health
 from loopcast.lifecycle import Service
 from loopcast.metrics import Metrics
 from loopcast.settings import OtelExporterSettings, load
+from loopcast.telemetry import Telemetry
 from loopcast_otel_exporter.instruments import Instruments
 from loopcast_otel_exporter.partition import Partitions
 from loopcast_otel_exporter.setup import Setup, transport_of
@@ -26,7 +27,7 @@ def build() -> Service:
     Read the settings and make the service.
 
     Raises:
-        ConfigurationError: a setting is wrong.
+        ConfigurationError: a setting is wrong, or the service's own traces are asked for without the SDK.
     """
     return service_of(load(OtelExporterSettings))
 
@@ -35,6 +36,7 @@ def service_of(settings: OtelExporterSettings) -> Service:
     """Make the service that `settings` describe."""
     health, metrics = Health(), Metrics("otel-exporter", version(NAME))
     health.wait_for("broker", "waiting for RabbitMQ")
+    telemetry = Telemetry(NAME, version(NAME))
     made: list[Partitions] = []
 
     @contextlib.asynccontextmanager
@@ -46,6 +48,7 @@ def service_of(settings: OtelExporterSettings) -> Service:
             client=client_of(settings.amqp_client),
             transport=transport,
             instruments=Instruments(metrics),
+            telemetry=telemetry,
             name=NAME,
         )
         partitions = Partitions(setup)
@@ -58,6 +61,7 @@ def service_of(settings: OtelExporterSettings) -> Service:
             ready.cancel()
             await partitions.close()
             await transport.close()
+            await asyncio.to_thread(telemetry.close)
 
     async def drain() -> None:
         for partitions in made:

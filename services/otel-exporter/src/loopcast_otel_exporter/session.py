@@ -105,6 +105,18 @@ class Session:
                 await self._inbox.put(batch)
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
+        contexts = (_text(delivery.headers.get("traceparent")) for delivery in deliveries)
+        with self._setup.telemetry.processing(self._stream, len(deliveries), contexts):
+            events = self._apply(deliveries)
+        last = deliveries[-1]
+        self._position = Position.of(self._partition, last.offset, last.message_id)
+        self._recorded = self._fold.ordering.now
+        self._pipeline.add(self._fold.take())
+        self._setup.instruments.read(events)
+        self._beat_due = time.monotonic() + IDLE_SECONDS
+
+    def _apply(self, deliveries: Sequence[Delivery]) -> int:
+        """Fold; how many of them were events."""
         fold, events = self._fold, 0
         for delivery in deliveries:
             if delivery.type == HEARTBEAT:
@@ -112,12 +124,7 @@ class Session:
             elif (event := event_of(delivery)) is not None:
                 fold.apply(event)
                 events += 1
-        last = deliveries[-1]
-        self._position = Position.of(self._partition, last.offset, last.message_id)
-        self._recorded = fold.ordering.now
-        self._pipeline.add(fold.take())
-        self._setup.instruments.read(events)
-        self._beat_due = time.monotonic() + IDLE_SECONDS
+        return events
 
     async def _move_on(self) -> None:
         """Do what is due."""
@@ -194,6 +201,10 @@ class Session:
             "rejected": rejected,
         }
         await self._lease.dead_letter(OTEL_DEAD, request, headers)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _fold_of(setup: Setup, record: Record) -> Fold:

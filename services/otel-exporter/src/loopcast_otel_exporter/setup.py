@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loopcast.broker.interface import Client
 from loopcast.settings import OtelExporterSettings
+from loopcast.telemetry import Telemetry
 from loopcast_otel_exporter.encoding import logs_head, traces_head
 from loopcast_otel_exporter.fold import Options
 from loopcast_otel_exporter.instruments import Instruments
@@ -28,6 +29,7 @@ class Setup:
     client: Client
     transport: Transport
     instruments: Instruments
+    telemetry: Telemetry
     name: str
 
     @property

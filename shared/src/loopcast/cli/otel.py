@@ -63,6 +63,7 @@ def run_replay(
 async def _replay(settings: OtelExporterSettings, experiment: str, run: str | None) -> Progress:
     from loopcast.broker.clients import client_of
     from loopcast.metrics import Metrics
+    from loopcast.telemetry import Telemetry
     from loopcast_otel_exporter.instruments import Instruments
     from loopcast_otel_exporter.replay import NAME, replay
     from loopcast_otel_exporter.setup import Setup, transport_of
@@ -73,6 +74,7 @@ async def _replay(settings: OtelExporterSettings, experiment: str, run: str | No
         client=client_of(settings.amqp_client),
         transport=transport,
         instruments=Instruments(Metrics("otel-replay", "0")),
+        telemetry=Telemetry(NAME, "0"),
         name=NAME,
     )
     told = time.monotonic()

@@ -1,0 +1,153 @@
+"""
+A service's own telemetry: spans of what it publishes and processes, by the OpenTelemetry SDK.
+
+Off unless somebody configures it with the standard variables (`OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` form, or
+`OTEL_TRACES_EXPORTER`; https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). It has
+nothing to do with the traces of loops, which come from the log under ids of their own: these spans have a service name
+and a provider of their own, and links to the contexts in which events were made, not parents, as the messaging
+conventions have it for batches (semantic conventions 1.44, "Messaging spans"; Development).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from loopcast.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import Link
+
+__all__ = ["Telemetry", "is_configured"]
+
+MAX_LINKS = 128
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def is_configured(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the standard variables ask for traces."""
+    environ = os.environ if environ is None else environ
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
+        return False
+    return any(map(environ.get, _ENDPOINTS)) or environ.get("OTEL_TRACES_EXPORTER", "") != ""
+
+
+class Telemetry:
+    """
+    The spans of one service.
+
+    Args:
+        service: its `service.name`, where `OTEL_SERVICE_NAME` names no other.
+        version: its `service.version`.
+
+    Raises:
+        ConfigurationError: it is configured, and the SDK is not installed.
+    """
+
+    def __init__(self, service: str, version: str) -> None:
+        self._provider: TracerProvider | None = None
+        if is_configured():
+            self._provider = _provider(service, version)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is recorded."""
+        return self._provider is not None
+
+    @contextlib.contextmanager
+    def publishing(self, template: str, count: int) -> Iterator[None]:
+        """A batch is being published to the exchange of events; `template` stands for the routing keys."""
+        with self._span("publish", template, count, ()):
+            yield
+
+    @contextlib.contextmanager
+    def processing(self, source: str, count: int, traceparents: Iterable[str | None] = ()) -> Iterator[None]:
+        """A batch from `source`, a stream or queue, is being processed; the contexts that made it are linked."""
+        with self._span("process", source, count, traceparents):
+            yield
+
+    def close(self) -> None:
+        """Send what is left."""
+        if self._provider is not None:
+            self._provider.shutdown()
+
+    @contextlib.contextmanager
+    def _span(self, operation: str, destination: str, count: int, traceparents: Iterable[str | None]) -> Iterator[None]:
+        if self._provider is None:
+            yield
+            return
+        from opentelemetry.trace import SpanKind
+
+        publishes = operation == "publish"
+        attributes: dict[str, str | int] = {
+            "messaging.system": "rabbitmq",
+            "messaging.operation.name": operation,
+            "messaging.operation.type": "send" if publishes else "process",
+            "messaging.destination.name": destination,
+            "messaging.batch.message_count": count,
+        }
+        span = self._provider.get_tracer("loopcast").start_as_current_span(
+            f"{operation} {destination}",
+            kind=SpanKind.PRODUCER if publishes else SpanKind.CONSUMER,
+            attributes=attributes,
+            links=_links(traceparents),
+        )
+        with span:
+            yield
+
+
+def _provider(service: str, version: str) -> TracerProvider:
+    try:
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise ConfigurationError(
+            "OTEL_* variables ask for the service's own traces: pip install 'loopcast[telemetry]', or unset them."
+        ) from None
+    named = {"service.version": version}
+    if not os.environ.get("OTEL_SERVICE_NAME"):
+        named["service.name"] = service
+    provider = TracerProvider(resource=Resource.create(named))
+    provider.add_span_processor(BatchSpanProcessor(_exporter()))
+    return provider
+
+
+def _exporter() -> SpanExporter:
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    if os.environ.get("OTEL_TRACES_EXPORTER", "otlp") == "console":
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
+        return ConsoleSpanExporter()
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+
+        return GrpcExporter()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
+
+
+def _links(traceparents: Iterable[str | None]) -> list[Link]:
+    """A link to each context, the first of them where there are many (W3C Trace Context, 3.2)."""
+    from opentelemetry.trace import Link, SpanContext, TraceFlags
+
+    links: dict[str, Link] = {}
+    for traceparent in traceparents:
+        match = None if traceparent is None else _TRACEPARENT.match(traceparent)
+        if match is None or match[0] in links:
+            continue
+        context = SpanContext(
+            int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16))
+        )
+        if context.is_valid:
+            links[match[0]] = Link(context)
+        if len(links) == MAX_LINKS:
+            break
+    return list(links.values())

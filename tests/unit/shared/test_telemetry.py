@@ -1,0 +1,58 @@
+"""A service's own traces: off unless the standard variables ask for them."""
+
+import pytest
+from otel_receiver import Receiver
+
+from loopcast.telemetry import Telemetry, is_configured
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        ({"OTEL_SERVICE_NAME": "x"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h"}, True),
+        ({"OTEL_TRACES_EXPORTER": "console"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_SDK_DISABLED": "true"}, False),
+    ],
+)
+def test_the_standard_variables_decide(environ, expected):
+    """An endpoint or an exporter turns it on, `none` and `OTEL_SDK_DISABLED` off."""
+    assert expected == is_configured(environ)
+
+
+def test_off_it_does_nothing(monkeypatch):
+    """No SDK, no span, no thread."""
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    telemetry = Telemetry("s", "1")
+    with telemetry.processing("loopcast.log.0", 3, [CALLER]), telemetry.publishing("*", 1):
+        pass
+
+    assert not telemetry.is_on
+    telemetry.close()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_a_batch_is_linked_to_those_who_made_it(monkeypatch, protocol):
+    """One CONSUMER span with the messaging conventions' attributes, and a link for each context, once."""
+    with Receiver() as receiver:
+        endpoint = receiver.grpc_endpoint if protocol == "grpc" else receiver.http_endpoint
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        telemetry = Telemetry("loopcast-test", "1")
+        with telemetry.processing("loopcast.log.0", 4, [CALLER, None, "rubbish", CALLER, CALLER.replace("-b7", "-b8")]):
+            pass
+        telemetry.close()
+
+    [(_, span)] = receiver.spans.values()
+    attributes = {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
+    assert ("process loopcast.log.0", 5) == (span.name, span.kind)
+    assert ("rabbitmq", "process", 4) == (
+        attributes["messaging.system"], attributes["messaging.operation.type"],
+        attributes["messaging.batch.message_count"],
+    )  # fmt: skip
+    assert ["b7ad6b7169203331", "b8ad6b7169203331"] == [link.span_id.hex() for link in span.links]
