@@ -163,3 +163,30 @@ def test_a_second_one_on_the_same_ports_says_so(up, tmp_path):
     assert "is taken" in second.stderr
     assert "--port-offset" in second.stderr
     assert 1 == len(second.stderr.splitlines())
+
+
+def test_a_broker_that_dies_ends_it_with_a_sentence(tmp_path):
+    """When the private RabbitMQ is killed, `up` says so, stops the services and ends with code 1."""
+    offset = str(OFFSET + 2500)
+    output = (tmp_path / "output").open("w+")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
+    process = subprocess.Popen(
+        [*COMMAND, "up", "--data", str(tmp_path), "--port-offset", offset], stdout=output, stderr=output, env=clean
+    )
+    _addresses(tmp_path, process)
+
+    os.kill(broker_pid(tmp_path / "broker"), signal.SIGKILL)
+
+    assert 1 == process.wait(timeout=60)
+    text = (tmp_path / "output").read_text()
+    output.close()
+    assert "RabbitMQ ended by itself" in text
+    assert "producer" in text
+    assert "Traceback" not in text
+
+
+def broker_pid(data):
+    """The process of the server, by the folder that is in its command line."""
+    listing = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    lines = [line for line in listing.stdout.splitlines() if str(data) in line and "beam" in line]
+    return int(lines[0].split()[0])

@@ -26,6 +26,8 @@ __all__ = ["run_up"]
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
+NODE_SECONDS = 1.0
+"""How often the private node is looked at."""
 
 
 def run_up(*, demo: bool, data: Path, port_offset: int) -> int:
@@ -48,9 +50,10 @@ async def _run(plan: Plan, data: Path, terminal: Terminal) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        amqp_url = await stack.enter_async_context(_broker(plan, data, terminal))
+        node = None if plan.amqp_url else await stack.enter_async_context(_private_node(plan, data, terminal))
+        amqp_url = node.amqp_url if node else str(plan.amqp_url)
         processes = await _start_services(plan, amqp_url, terminal, stack)
-        ending = _ending(processes, stop)
+        ending = _ending(processes, node, stop)
         if not await _until_ready(plan, ending):
             return await _verdict(ending, terminal)
         stack.callback(forget_state, data)
@@ -62,17 +65,13 @@ async def _run(plan: Plan, data: Path, terminal: Terminal) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _broker(plan: Plan, data: Path, terminal: Terminal) -> AsyncIterator[str]:
-    if plan.amqp_url is not None:
-        terminal.say("using the broker of LOOPCAST_AMQP_URL")
-        yield plan.amqp_url
-        return
+async def _private_node(plan: Plan, data: Path, terminal: Terminal) -> AsyncIterator[Node]:
     terminal.say("starting a private RabbitMQ …")
-    node = Node(data / "broker", port=plan.broker_port)
+    node = Node(data / "broker", port=plan.broker_port, log=terminal.say)
     await asyncio.to_thread(node.start)
     try:
         terminal.say(f"RabbitMQ {node.version} on port {plan.broker_port}, its data in {node.data}")
-        yield node.amqp_url
+        yield node
     finally:
         terminal.say("stopping RabbitMQ …")
         await asyncio.to_thread(node.stop)
@@ -95,17 +94,25 @@ async def _start(program: Program, terminal: Terminal, stack: contextlib.AsyncEx
     return process
 
 
-def _ending(processes: list[Process], stop: asyncio.Event) -> asyncio.Task[str | None]:
+def _ending(processes: list[Process], node: Node | None, stop: asyncio.Event) -> asyncio.Task[str | None]:
     """Done when `up` has to end: None for a signal, else the sentence that says what died."""
 
-    async def died(process: Process) -> str:
+    async def service_died(process: Process) -> str:
         code = await process.wait()
         return f"{process.program.name} ended with code {code}; its last lines are above. Stopping the rest."
 
+    async def node_died(node: Node) -> str:
+        while node.running:  # noqa: ASYNC110 - the end of a process that is not our child has no event
+            await asyncio.sleep(NODE_SECONDS)
+        return f"RabbitMQ ended by itself; {node.log_file} says why. Stopping the rest."
+
     async def first() -> str | None:
-        tasks = [asyncio.create_task(died(p)) for p in processes]
+        tasks = [asyncio.create_task(service_died(p)) for p in processes]
+        tasks += [asyncio.create_task(node_died(node))] if node else []
         waiting = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
         return None if waiting in done else next(t.result() for t in tasks if t in done)
 
     return asyncio.create_task(first())
