@@ -1,13 +1,19 @@
 """Several replicas, and what kills them: order, state and events survive."""
 
 import asyncio
+import contextlib
+import json
 import os
+import random
+import re
 import signal
 import sys
+import time
 
 import httpx
 import pytest
 
+from loopcast.errors import BrokerError
 from loopcast.node.ports import free_ports
 
 from .conftest import QUICK
@@ -59,6 +65,7 @@ async def replicas(bench):
         await bench.bound("ci", scrape=started[-1].scrape)
         return started[-1]
 
+    start.started = started
     yield start
     for process in started:
         await process.end()
@@ -167,3 +174,80 @@ async def test_a_broker_that_is_killed_loses_and_reorders_nothing(bench, broker,
 
     assert list(dict.fromkeys(receiver.taken)) == ids
     assert len(receiver.taken) - len(ids) <= 40
+
+
+@pytest.fixture
+def short_consumer_timeout(broker):
+    """The broker closes channels whose deliveries are unacknowledged for 3 s, and looks every second."""
+    if not hasattr(broker, "eval"):
+        pytest.skip("needs a broker of the tests' own: unset LOOPCAST_TEST_AMQP_URL")
+    names = {"consumer_timeout": 3000, "channel_tick_interval": 1000}
+    before = {name: broker.eval(f"application:get_env(rabbit, {name}).") for name in names}
+    for name, value in names.items():
+        broker.eval(f"application:set_env(rabbit, {name}, {value}).")
+    yield
+    for name, value in before.items():
+        found = re.search(r"\{ok,\s*(\d+)\}", value)
+        broker.eval(
+            f"application:set_env(rabbit, {name}, {found[1]})." if found else f"application:unset_env(rabbit, {name})."
+        )
+
+
+async def test_an_outage_longer_than_the_consumer_timeout_is_survived(
+    bench, receiver, replicas, short_consumer_timeout
+):
+    """Down for three times the broker's patience: nothing lost or out of order, and no channel taken away."""
+    down_until = time.monotonic() + 10
+    receiver.answer = lambda call: 503 if time.monotonic() < down_until else 200
+    retry = {"schedule": [0.2, 0.5, 2], "give_up_after": "72h"}
+    bench.write(bench.endpoint("ci", receiver.url, retry=retry, batch={"max_events": 10, "max_ms": 10}))
+    processes = [await replicas(WEBHOOKS_HOLD_SECONDS=1, LOG_FORMAT="json") for _ in range(2)]
+    down_until = time.monotonic() + 10
+    ids = await bench.publish(*[bench.event() for _ in range(100)])
+    await receiver.until(lambda: len(receiver.taken) >= 100, 40)
+
+    assert receiver.taken == ids
+    lost = [line for line in processes[0].log.splitlines() if "broker_unavailable" in line or "log_missing" in line]
+    assert [] == [line for line in lost if "consume" in json.loads(line)["connection"]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+async def test_twenty_kills_at_random_lose_nothing(bench, broker, receiver, replicas):
+    """Forwarders and broker killed at random under load: every confirmed id is delivered, or a dead letter."""
+    chance = random.Random(6)
+
+    def answer(call):
+        fate = hash(call.ids[0]) % 10
+        return 422 if fate == 0 else 500 if fate == 1 and chance.random() < 0.5 else 200
+
+    receiver.answer = answer
+    bench.write(bench.endpoint("ci", receiver.url, batch={"max_events": 10, "max_ms": 10}))
+    alive = [await replicas() for _ in range(2)]
+    ids, kills = [], 0
+    for _ in range(20):
+        for _ in range(5):
+            with contextlib.suppress(BrokerError):
+                ids += await bench.publish(*[bench.event() for _ in range(20)])
+            await asyncio.sleep(chance.random() / 5)
+        if chance.random() < 0.3:
+            broker.kill()
+            broker.start()
+        else:
+            victim = alive.pop(0)
+            await victim.end()
+            alive.append(await Process(bench).start())
+            kills += 1
+            replicas.started.append(alive[-1])
+    await bench.publisher.wait_connected()
+
+    async def missing():
+        found = {d.message_id for d in await bench.dead("ci", 10**9, 5, partial=True)}
+        return set(ids) - set(receiver.taken) - found
+
+    for _ in range(30):
+        if not (left := await missing()):
+            break
+    assert not left
+    repeats = len(receiver.taken) - len(set(receiver.taken))
+    assert repeats <= 20 * 20

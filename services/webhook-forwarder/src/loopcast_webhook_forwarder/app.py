@@ -22,6 +22,7 @@ from loopcast_webhook_forwarder.fleet import Fleet
 from loopcast_webhook_forwarder.objects import Objects
 from loopcast_webhook_forwarder.runner import Shared
 from loopcast_webhook_forwarder.setups import read_setups
+from loopcast_webhook_forwarder.tracing import Tracing, provider_of_environment
 
 __all__ = ["build", "service_of"]
 
@@ -61,12 +62,21 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
     async def body() -> AsyncIterator[None]:
         if path is None:
             log.warning("no_endpoints", hint="LOOPCAST_WEBHOOKS_FILE names the file that lists them")
-        shared = Shared(client=client, settings=settings, objects=objects, metrics=metrics, replica=uuid.uuid4().hex)
+        tracing = Tracing(provider_of_environment())
+        shared = Shared(
+            client=client,
+            settings=settings,
+            objects=objects,
+            metrics=metrics,
+            tracing=tracing,
+            replica=uuid.uuid4().hex,
+        )
         fleet = Fleet(shared)
         fleets.append(fleet)
         async with watch, _background(_look(health, watch)):
             fleet.apply(setups)
             async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(asyncio.to_thread, tracing.close)
                 stack.push_async_callback(objects.close)
                 stack.push_async_callback(fleet.close)
                 if path is not None:

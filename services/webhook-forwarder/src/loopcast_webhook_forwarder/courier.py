@@ -35,6 +35,7 @@ from loopcast_webhook_forwarder.instruments import Instruments
 from loopcast_webhook_forwarder.retry import Schedule
 from loopcast_webhook_forwarder.signing import call_id, sign
 from loopcast_webhook_forwarder.splits import Splits
+from loopcast_webhook_forwarder.tracing import Tracing
 
 __all__ = ["Courier", "Ended", "Job", "taken_at"]
 
@@ -114,6 +115,7 @@ class Courier:
         publisher: Publisher,
         holding: Holding,
         instruments: Instruments,
+        tracing: Tracing,
         hold_seconds: float,
         wake: asyncio.Event,
     ) -> None:
@@ -123,6 +125,7 @@ class Courier:
         self._publisher = publisher
         self._holding = holding
         self._instruments = instruments
+        self._tracing = tracing
         self._hold_seconds = hold_seconds
         self._wake = wake
         self._schedule = Schedule(endpoint.retry)
@@ -185,7 +188,11 @@ class Courier:
             **sign(self._credentials.keys, id=call_id(ids), timestamp=int(now), body=payload.body),
         }
         began = time.monotonic()
-        outcome = await self._egress.post(self._credentials.url, payload.body, headers, now=now)
+        url, progress = self._credentials.url, self._holding.state.progress
+        attempt = progress.attempts + 1 if progress.head == events[0].message_id else 1
+        with self._tracing.call(self._endpoint.name, url, events, attempt) as span:
+            outcome = await self._egress.post(url, payload.body, {**headers, **span.headers}, now=now)
+            span.ended(outcome)
         self._instruments.called(type(judge(outcome)).__name__.lower(), time.monotonic() - began)
         return outcome
 

@@ -35,6 +35,7 @@ from loopcast_webhook_forwarder.objects import Objects
 from loopcast_webhook_forwarder.setups import Setup
 from loopcast_webhook_forwarder.state import Record, State
 from loopcast_webhook_forwarder.state_stream import StateStream
+from loopcast_webhook_forwarder.tracing import Tracing
 
 __all__ = ["Runner", "Shared"]
 
@@ -57,6 +58,7 @@ class Shared:
     settings: WebhookForwarderSettings
     objects: Objects
     metrics: Metrics
+    tracing: Tracing
     replica: str
 
 
@@ -134,6 +136,7 @@ class Runner:
             publisher=self._publisher,
             holding=self._holding,
             instruments=self._instruments,
+            tracing=self._shared.tracing,
             hold_seconds=self._shared.settings.webhooks_hold_seconds,
             wake=self._wake,
         )
