@@ -293,6 +293,12 @@ class RecorderSettings(PublicSettings):
     recorder_sqlite: str = Field(
         ".loopcast/recorder.db", min_length=1, description="The SQLite file that events are kept in; `off` for none."
     )
+    recorder_postgres: str = Field(
+        "off",
+        min_length=1,
+        description="PostgreSQL instead of SQLite, as `postgresql://user:password@host/database`; `off` for none. "
+        "Replicas share the partitions.",
+    )
     recorder_max_age: str = Field(
         "never", description="When the database forgets an event: an age such as `90D`, or `never`."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,14 +27,16 @@ from loopcast.origins import Origins
 from loopcast.settings import RecorderSettings, is_loopback, load
 from loopcast.topology import parse_age
 from loopcast_recorder.api import make_app
-from loopcast_recorder.database import SqliteDatabase, SqliteReader
+from loopcast_recorder.database import Database, SqliteDatabase, SqliteReader
 from loopcast_recorder.database_sink import DatabaseSink
 from loopcast_recorder.history import History
 from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.jsonl_sink import JsonlSink
 from loopcast_recorder.lane import Lane, Thread
+from loopcast_recorder.postgres import PostgresDatabase
 from loopcast_recorder.readiness import watch_readiness
 from loopcast_recorder.retention import Retention
+from loopcast_recorder.sharing import Shared
 from loopcast_recorder.sinks import Sink
 from loopcast_recorder.socket_sink import SocketSink
 
@@ -67,16 +69,19 @@ def service_of(settings: RecorderSettings) -> Service:
     health, metrics = Health(), Metrics("recorder", version(NAME))
     client, topology = client_of(settings.amqp_client), settings.broker_topology
     watch = LogWatch(client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} log watch")
-    socket = _socket(settings, metrics)
-    sinks = [*_sinks(settings, metrics), *([] if socket is None else [socket])]
-    threads = [Thread(sink, Instruments(metrics, sink.name)) for sink in sinks]
-    if not threads:
+
+    def thread_of(sink: Sink) -> Thread:
+        return Thread(sink, Instruments(metrics, sink.name))
+
+    def lane_of(thread: Thread, partition: int) -> Lane:
+        return Lane(client, settings.amqp_url, topology.streams[partition], partition, thread)
+
+    postgres, socket = _postgres(settings, metrics), _socket(settings, metrics)
+    own = [*_files(settings, metrics), *([] if socket is None else [socket])]
+    if not own and postgres is None:
         raise ConfigurationError("Nothing is to be recorded: set LOOPCAST_RECORDER_SQLITE, _JSONL or _SOCKET.")
-    lanes = [
-        Lane(client, settings.amqp_url, stream, number, thread)
-        for thread in threads
-        for number, stream in enumerate(topology.streams)
-    ]
+    threads = [thread_of(sink) for sink in own]
+    lanes = [lane_of(thread, number) for thread in threads for number in range(topology.partitions)]
 
     @contextlib.asynccontextmanager
     async def body() -> AsyncIterator[None]:
@@ -86,8 +91,13 @@ def service_of(settings: RecorderSettings) -> Service:
             await stack.enter_async_context(watch)
             for thread in threads:
                 await stack.enter_async_context(thread)
-            await stack.enter_async_context(_running(lanes))
-            await stack.enter_async_context(watch_readiness(health, watch, lanes))
+            works: list[Lane | Shared] = list(lanes)
+            if postgres is not None:
+                thread = await stack.enter_async_context(thread_of(postgres))
+                lease = partial(lane_of, thread)
+                works.append(Shared(settings.amqp_url, topology.partitions, lease, name=NAME))
+            await stack.enter_async_context(_running(works))
+            await stack.enter_async_context(watch_readiness(health, watch, works))
             yield
 
     app = _history(settings)
@@ -96,22 +106,38 @@ def service_of(settings: RecorderSettings) -> Service:
 
 def _history(settings: RecorderSettings) -> ASGIApp | None:
     """What the public port serves; nothing where there is no database to ask."""
-    if settings.recorder_sqlite == OFF:
+    connect: Callable[[], Database]
+    if settings.recorder_postgres != OFF:
+        connect = partial(PostgresDatabase, settings.recorder_postgres, read_only=True)
+    elif settings.recorder_sqlite != OFF:
+        connect = partial(SqliteReader, Path(settings.recorder_sqlite))
+    else:
         return None
-    history = History(partial(SqliteReader, Path(settings.recorder_sqlite)))
+    history = History(connect)
     return make_app(history, Origins((), loopback=is_loopback(settings.host)), partitions=settings.partitions)
 
 
-def _sinks(settings: RecorderSettings, metrics: Metrics) -> list[Sink]:
+def _retention(settings: RecorderSettings, metrics: Metrics) -> Retention:
+    retention = Retention(
+        max_age_seconds=0 if settings.recorder_max_age == "never" else parse_age(settings.recorder_max_age),
+        max_bytes=settings.recorder_max_bytes,
+    )
+    metrics.gauge(RECORDER_DELETED).set_function(lambda: retention.deleted)
+    return retention
+
+
+def _postgres(settings: RecorderSettings, metrics: Metrics) -> Sink | None:
+    if settings.recorder_postgres == OFF:
+        return None
+    connect = partial(PostgresDatabase, settings.recorder_postgres)
+    return DatabaseSink("postgresql", connect, _retention(settings, metrics), _now)
+
+
+def _files(settings: RecorderSettings, metrics: Metrics) -> list[Sink]:
     sinks: list[Sink] = []
-    if settings.recorder_sqlite != OFF:
-        path = Path(settings.recorder_sqlite)
-        retention = Retention(
-            max_age_seconds=0 if settings.recorder_max_age == "never" else parse_age(settings.recorder_max_age),
-            max_bytes=settings.recorder_max_bytes,
-        )
-        metrics.gauge(RECORDER_DELETED).set_function(lambda: retention.deleted)
-        sinks.append(DatabaseSink("sqlite", partial(SqliteDatabase, path), retention, _now))
+    if settings.recorder_sqlite != OFF and settings.recorder_postgres == OFF:
+        connect = partial(SqliteDatabase, Path(settings.recorder_sqlite))
+        sinks.append(DatabaseSink("sqlite", connect, _retention(settings, metrics), _now))
     if settings.recorder_jsonl != OFF:
         sinks.append(
             JsonlSink(
@@ -146,7 +172,7 @@ def _socket(settings: RecorderSettings, metrics: Metrics) -> SocketSink | None:
 
 
 @contextlib.asynccontextmanager
-async def _running(lanes: Sequence[Lane]) -> AsyncIterator[None]:
+async def _running(lanes: Sequence[Lane | Shared]) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(lane.run()) for lane in lanes]
     try:
         yield

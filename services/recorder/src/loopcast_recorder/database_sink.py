@@ -59,12 +59,15 @@ class DatabaseSink:
     def resume(self, partition: int) -> Position | None:
         """Open the database where it is not open, and say up to where `partition` is in it."""
         with self._whole() as (_, ledger):
+            # Another replica may have written since.
+            self._forget()
+            ledger.forget()
             return ledger.place(partition)[1]
 
     def write(self, partition: int, deliveries: Sequence[Delivery]) -> Written:
         """Write the rows of `deliveries`, and the position behind them."""
         with self._whole() as (database, ledger):
-            epoch, _ = ledger.place(partition)
+            epoch = ledger.claim(partition)
             fold = Fold(self._run)
             events: list[tuple[object, ...]] = []
             words: list[tuple[int, str]] = []

@@ -16,8 +16,10 @@ __all__ = ["UNNUMBERED_KEPT", "Ledger"]
 UNNUMBERED_KEPT = 100_000
 """How many ids of events are remembered that nobody numbered."""
 
+ANOTHER = "Another recorder wrote to the same database meanwhile; where none should, end one of the two."
 _FIRST = "INSERT INTO positions (partition, epoch, pos, changed) VALUES (?, 0, NULL, ?) ON CONFLICT DO NOTHING"
 _MOVE = "UPDATE positions SET pos = ?, changed = ? WHERE partition = ? AND epoch = ? AND coalesce(pos, '') = ?"
+_CLAIM = "UPDATE positions SET changed = changed WHERE partition = ? AND epoch = ? AND coalesce(pos, '') = ?"
 _GAP = "INSERT INTO gaps (partition, epoch, reason, after_pos, noticed) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -52,6 +54,18 @@ class Ledger:
             found = self._places[partition] = (epoch, None if pos is None else Position.parse(pos))
         return found
 
+    def claim(self, partition: int) -> int:
+        """
+        The epoch of a partition that is about to be written; until the transaction ends, nobody else moves it.
+
+        Raises:
+            StorageError: another recorder moved the position.
+        """
+        epoch, position = self.place(partition)
+        if self._database.run(_CLAIM, (partition, epoch, "" if position is None else str(position))) != 1:
+            raise StorageError(ANOTHER)
+        return epoch
+
     def fresh(self, entry: Entry, n: int) -> bool:
         """Whether `entry` did not come before; it has come then."""
         if entry.emitter is None or entry.sequence is None:
@@ -81,7 +95,7 @@ class Ledger:
         pos = None if position is None else str(position)
         values = (pos, self._now(), partition, before, "" if old is None else str(old))
         if database.run(_MOVE, values) != 1:
-            raise StorageError("Another recorder writes to the same database: end one of the two.")
+            raise StorageError(ANOTHER)
         if epoch is not None:
             database.run("UPDATE positions SET epoch = ? WHERE partition = ?", (epoch, partition))
         self._places[partition] = (before if epoch is None else epoch, position)

@@ -14,6 +14,9 @@ __all__ = ["migrate"]
 
 log = structlog.get_logger(__name__)
 
+LOCK = 0x6C6F6F7063617374
+"""A number that no other program takes: "loopcast"."""
+
 Steps = Callable[[Dialect, int], Sequence[tuple[int, list[str]]]]
 
 
@@ -27,6 +30,9 @@ def migrate(database: Database, steps: Steps = statements) -> int:
     """
     newest = steps(database.dialect, 0)[-1][0]
     with database.transaction():
+        if database.dialect == "postgresql":
+            # Replicas that start together take turns; the lock goes with the transaction.
+            database.rows("SELECT pg_advisory_xact_lock(?)", (LOCK,))
         database.run("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
         found = database.rows("SELECT max(version) FROM schema_version")
         version = found[0][0] or 0
