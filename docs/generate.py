@@ -37,7 +37,7 @@ def configuration() -> str:
     common = list(ServiceSettings.model_fields)
     parts = [INTRODUCTION, _section("Every service", ServiceSettings, common)]
     public = [name for name in PublicSettings.model_fields if name not in common]
-    parts.append(_section("Services with a public port (producer, gateway)", PublicSettings, public))
+    parts.append(_section("Services with a public port (producer, gateway, recorder)", PublicSettings, public))
     for service, settings in SERVICES.items():
         inherited = (
             PublicSettings.model_fields if issubclass(settings, PublicSettings) else ServiceSettings.model_fields
