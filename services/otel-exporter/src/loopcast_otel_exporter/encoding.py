@@ -1,7 +1,7 @@
 """
 Spans, log records and metrics as OTLP's protobuf messages (opentelemetry-proto 1.x, `opentelemetry/proto`).
 
-Built directly: three times as fast as through the SDK, and the bytes are a function of the values alone. Nothing in a
+Written directly: the bytes are a function of the values alone, and cost a third of what objects cost. Nothing in a
 span's resource or scope tells which replica wrote it, because a backend that compares repeats compares those too
 (Jaeger hashes them). Fields are written in one order, and OTLP has no maps, so the same span is the same bytes.
 """
@@ -16,66 +16,78 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1 import trace_pb2 as traces
 
 from loopcast_otel_exporter import semconv as names
-from loopcast_otel_exporter.signals import Attributes, LogRecord, Scalar, Span
+from loopcast_otel_exporter.protobuf import (
+    any_value,
+    attributes_field,
+    delimited,
+    fixed32,
+    fixed64,
+    string,
+    varint_field,
+)
+from loopcast_otel_exporter.signals import Attributes, Link, LogRecord, Scalar, Span, SpanEvent
 
 __all__ = ["encode_log", "encode_span", "key_values", "logs_head", "request_of", "traces_head"]
 
-SEVERITIES = {
-    "INFO": logs.SEVERITY_NUMBER_INFO,
-    "WARN": logs.SEVERITY_NUMBER_WARN,
-    "ERROR": logs.SEVERITY_NUMBER_ERROR,
+_SEVERITIES = {
+    "INFO": varint_field(2, logs.SEVERITY_NUMBER_INFO) + string(3, "INFO"),
+    "WARN": varint_field(2, logs.SEVERITY_NUMBER_WARN) + string(3, "WARN"),
+    "ERROR": varint_field(2, logs.SEVERITY_NUMBER_ERROR) + string(3, "ERROR"),
 }
-_SAMPLED = traces.SPAN_FLAGS_TRACE_FLAGS_MASK & 0x01
+_SAMPLED = 0x01
+_INTERNAL = varint_field(6, traces.Span.SPAN_KIND_INTERNAL)
+_ERROR = varint_field(3, traces.Status.STATUS_CODE_ERROR)
+_SAMPLED_SPAN, _SAMPLED_LINK, _SAMPLED_RECORD = fixed32(16, _SAMPLED), fixed32(6, _SAMPLED), fixed32(8, _SAMPLED)
 _SCOPE = InstrumentationScope(name=names.SCOPE, version=names.VERSION)
 _LIST_FIELD = 2
-_LENGTH_DELIMITED = 2
 
 
 def encode_span(span: Span) -> bytes:
-    """One `Span` message."""
-    message = traces.Span(
-        trace_id=span.trace_id,
-        span_id=span.span_id,
-        parent_span_id=span.parent_id,
-        name=span.name,
-        kind=traces.Span.SPAN_KIND_INTERNAL,
-        start_time_unix_nano=span.start,
-        end_time_unix_nano=span.end,
-        attributes=key_values(span.attributes),
-        flags=_SAMPLED,
-    )
-    for event in span.events:
-        message.events.add(time_unix_nano=event.time, name=event.name, attributes=key_values(event.attributes))
-    message.dropped_events_count = span.dropped_events
-    for link in span.links:
-        message.links.add(
-            trace_id=link.trace_id,
-            span_id=link.span_id,
-            attributes=key_values({names.RELATION: link.relation}),
-            flags=_SAMPLED,
-        )
+    """One `Span` message (trace.proto), its fields in the order of their numbers."""
+    parts = [
+        delimited(1, span.trace_id),
+        delimited(2, span.span_id),
+        delimited(4, span.parent_id) if span.parent_id else b"",
+        string(5, span.name),
+        _INTERNAL,
+        fixed64(7, span.start),
+        fixed64(8, span.end),
+        attributes_field(9, span.attributes),
+        *[delimited(11, _event(event)) for event in span.events],
+        varint_field(12, span.dropped_events),
+        *[delimited(13, _link(link)) for link in span.links],
+    ]
     if span.error is not None:
-        message.status.code = traces.Status.STATUS_CODE_ERROR
-        message.status.message = span.error
-    return message.SerializeToString(deterministic=True)
+        parts.append(delimited(15, string(2, span.error) + _ERROR))
+    parts.append(_SAMPLED_SPAN)
+    return b"".join(parts)
 
 
 def encode_log(record: LogRecord) -> bytes:
-    """One `LogRecord` message."""
-    message = logs.LogRecord(
-        time_unix_nano=record.time,
-        observed_time_unix_nano=record.observed,
-        severity_number=SEVERITIES[record.severity],
-        severity_text=record.severity,
-        attributes=key_values({**record.attributes, names.RECORD_UID: record.uid}),
-        flags=_SAMPLED if record.trace_id else 0,
-        trace_id=record.trace_id,
-        span_id=record.span_id,
-        event_name=record.event_name,
+    """One `LogRecord` message (logs.proto)."""
+    return b"".join(
+        (
+            fixed64(1, record.time),
+            _SEVERITIES[record.severity],
+            b"" if record.body is None else delimited(5, any_value(record.body)),
+            attributes_field(6, record.attributes),
+            attributes_field(6, {names.RECORD_UID: record.uid}),
+            _SAMPLED_RECORD if record.trace_id else b"",
+            delimited(9, record.trace_id) if record.trace_id else b"",
+            delimited(10, record.span_id) if record.span_id else b"",
+            fixed64(11, record.observed),
+            string(12, record.event_name),
+        )
     )
-    if record.body is not None:
-        message.body.string_value = record.body
-    return message.SerializeToString(deterministic=True)
+
+
+def _event(event: SpanEvent) -> bytes:
+    return fixed64(1, event.time) + string(2, event.name) + attributes_field(3, event.attributes)
+
+
+def _link(link: Link) -> bytes:
+    attributes = attributes_field(4, {names.RELATION: link.relation})
+    return delimited(1, link.trace_id) + delimited(2, link.span_id) + attributes + _SAMPLED_LINK
 
 
 def key_values(attributes: Attributes) -> list[KeyValue]:
@@ -90,12 +102,12 @@ def resource(attributes: Mapping[str, Scalar]) -> Resource:
 
 def traces_head(attributes: Mapping[str, Scalar]) -> tuple[bytes, bytes]:
     """What :func:`request_of` puts around spans: the resource, and the scope with the schema."""
-    return _field(1, resource(attributes).SerializeToString(deterministic=True)), _scope(traces.ScopeSpans())
+    return delimited(1, resource(attributes).SerializeToString(deterministic=True)), _scope(traces.ScopeSpans())
 
 
 def logs_head(attributes: Mapping[str, Scalar]) -> tuple[bytes, bytes]:
     """The same for log records."""
-    return _field(1, resource(attributes).SerializeToString(deterministic=True)), _scope(logs.ScopeLogs())
+    return delimited(1, resource(attributes).SerializeToString(deterministic=True)), _scope(logs.ScopeLogs())
 
 
 def request_of(head: tuple[bytes, bytes], items: Iterable[bytes]) -> bytes:
@@ -106,28 +118,14 @@ def request_of(head: tuple[bytes, bytes], items: Iterable[bytes]) -> bytes:
     sent once more, costs nothing.
     """
     resource_field, scope_fields = head
-    scoped = b"".join((scope_fields, *(_field(_LIST_FIELD, item) for item in items)))
-    return _field(1, resource_field + _field(_LIST_FIELD, scoped))
+    scoped = b"".join((scope_fields, *(delimited(_LIST_FIELD, item) for item in items)))
+    return delimited(1, resource_field + delimited(_LIST_FIELD, scoped))
 
 
 def _scope(message: traces.ScopeSpans | logs.ScopeLogs) -> bytes:
     message.scope.CopyFrom(_SCOPE)
     message.schema_url = names.SCHEMA_URL
     return message.SerializeToString(deterministic=True)
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field (Protocol Buffers, "Encoding")."""
-    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(len(payload)) + payload
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _value(value: Scalar) -> AnyValue:
