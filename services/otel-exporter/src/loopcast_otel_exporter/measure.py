@@ -81,7 +81,6 @@ class Measurements(msgspec.Struct):
     """The sums of one partition since `started`, in nanoseconds."""
 
     started: int = 0
-    latest: int = 0
     sums: dict[Series, int] = {}
     histograms: dict[Series, Histogram] = {}
     series: dict[str, int] = {}
@@ -91,14 +90,15 @@ class Measurements(msgspec.Struct):
         """Something was counted at `time`."""
         if not self.started:
             self.started = time
-        self.latest = max(self.latest, time)
 
     def add(self, instrument: Instrument, amount: int, *labels: str) -> None:
         """Count `amount` more, or fewer for a gauge."""
-        key = (instrument.name, *labels)
-        if key not in self.sums:
+        key = (instrument[0], *labels)
+        try:
+            self.sums[key] += amount
+        except KeyError:
             key = self._admit(key)
-        self.sums[key] = self.sums.get(key, 0) + amount
+            self.sums[key] = self.sums.get(key, 0) + amount
 
     def record(self, instrument: Instrument, nanoseconds: int, exemplar: Exemplar, *labels: str) -> None:
         """Count a duration."""

@@ -9,7 +9,7 @@ that reading the same log again gives the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -71,35 +71,34 @@ class Ordering:
         """How many events wait for others."""
         return sum(map(len, self._held.values()))
 
-    def admit(self, event: Event) -> Iterator[Event]:
+    def admit(self, event: Event) -> Iterable[Event]:
         """Take the next event of the log; what may be folded now, in order."""
         self._read += 1
-        self.now = max(self.now, event.recorded or 0)
-        yield from self._take(event)
-        if self._oldest:
-            yield from self._give_up()
+        recorded = event.recorded
+        if recorded is not None and recorded > self.now:
+            self.now = recorded
+        number, emitter = event.number, event.emitter
+        if number is None or emitter is None:
+            ready: Iterable[Event] = () if self.repeats.seen(event.run, None, None, event.id) else (event,)
+        else:
+            ready = self._take(event, (event.run, emitter), number)
+        return [*ready, *self._give_up()] if self._oldest else ready
 
-    def tick(self, now: int) -> Iterator[Event]:
+    def tick(self, now: int) -> Iterable[Event]:
         """Learn the log's time from a record that is no event."""
         self.now = max(self.now, now)
-        yield from self._give_up()
+        return self._give_up()
 
-    def _take(self, event: Event) -> Iterator[Event]:
-        number = event.number
-        if number is None or event.emitter is None:
-            if not self.repeats.seen(event.run, None, None, event.id):
-                yield event
-            return
-        source = (event.run, event.emitter)
-        last = self.repeats.last(event.run, event.emitter)
+    def _take(self, event: Event, source: _Source, number: int) -> Iterable[Event]:
+        last = self.repeats.last(*source)
         if number > (FIRST if last is None else last + 1):
             self._hold(source, event, number)
-            return
-        if self.repeats.seen(event.run, event.emitter, number, event.id):
-            return
-        yield event
+            return ()
+        if self.repeats.seen(*source, number, event.id):
+            return ()
         if source in self._held:
-            yield from self._follow(source, number)
+            return [event, *self._follow(source, number)]
+        return (event,)
 
     def _hold(self, source: _Source, event: Event, number: int) -> None:
         waiting = self._held.setdefault(source, {})
