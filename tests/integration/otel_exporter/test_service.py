@@ -77,6 +77,22 @@ async def test_sigterm_delivers_what_was_read_and_ends_with_0(vhost_url, exporte
     assert sent == len([s for _, s, _ in receiver.requests if s == "traces"])
 
 
+async def test_a_drain_does_not_wait_for_a_backend_that_is_away(vhost_url, exporter, receiver):
+    """What it does not take is in the log: the process ends at once, with 0."""
+
+    def behave(*_):
+        raise AWAY
+
+    receiver.behave = behave
+    with exporter:
+        await publish(vhost_url, loops(3))
+        await until(lambda: len(receiver.requests) > 1)
+        started = time.monotonic()
+
+        assert 0 == exporter.terminate()
+        assert time.monotonic() - started < 10
+
+
 async def test_a_restart_in_the_middle_of_every_loop_changes_nothing(vhost_url, exporter, receiver):
     """Half the events, SIGKILL, the other half: no span lost, none twice with other bytes."""
     events = loops(10)

@@ -26,6 +26,9 @@ __all__ = ["Partition", "Partitions"]
 
 log = structlog.get_logger(__name__)
 
+LOOK_SECONDS = 0.5
+"""How often a drain looks whether the backend is there at all."""
+
 
 class Partition:
     """A partition of the log, for which this replica works or stands by."""
@@ -58,8 +61,11 @@ class Partition:
         self._stopping.set()
         if self._session is not None:
             self._session.stop()
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        while self._task is not None and not self._task.done():
+            await asyncio.wait([self._task], timeout=LOOK_SECONDS)
+            if self._session is not None and self._session.is_failing:
+                # The log has what the backend does not take, and whoever comes next sends it.
+                await self.close()
 
     async def close(self) -> None:
         """Stop now: what was not delivered is in the log."""

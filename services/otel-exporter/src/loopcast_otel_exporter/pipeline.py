@@ -45,6 +45,11 @@ class Pipeline:
         """Whether nothing was collected."""
         return self._size == 0
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the backend is away, as far as the last try tells."""
+        return any(sender is not None and sender.failing is not None for sender in self._senders)
+
     def add(self, output: Output) -> None:
         """Collect what came out of the fold."""
         traces, logs = self._senders

@@ -67,6 +67,11 @@ class Session:
         self._recorded = 0
         self._ordered = (0, 0)
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the backend did not take what it was sent last."""
+        return self._pipeline.is_failing
+
     def stop(self) -> None:
         """Let :meth:`run` deliver what it has, write a checkpoint and return."""
         self._stopping = True
