@@ -1,6 +1,7 @@
 """The exporter as a process: a real RabbitMQ before it, a strict receiver behind it."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import msgspec
@@ -60,7 +61,7 @@ async def test_every_span_and_record_of_the_log_arrives(vhost_url, exporter, rec
     assert [] == receiver.faults()
 
 
-async def test_sigterm_delivers_what_was_read_and_ends_with_0(vhost_url, exporter, receiver):
+async def test_sigterm_delivers_what_was_read_and_ends_with_0(vhost_url, exporter, receiver, tmp_path):
     """A drain flushes and writes a checkpoint, so the next one exports nothing again."""
     events = loops(5)
     spans, _ = expected(events)
@@ -71,7 +72,8 @@ async def test_sigterm_delivers_what_was_read_and_ends_with_0(vhost_url, exporte
     sent = len([s for _, s, _ in receiver.requests if s == "traces"])
 
     with exporter:
-        await asyncio.sleep(3)
+        await until(lambda: (tmp_path / "exporter.log").read_text().count("partition_taken") == 2)
+        await asyncio.sleep(1)
         assert 0 == exporter.terminate()
 
     assert sent == len([s for _, s, _ in receiver.requests if s == "traces"])
