@@ -181,3 +181,15 @@ async def test_its_own_traces_go_where_the_standard_variables_say(vhost_url, rec
         assert {"process loopcast.log.0"} == set(own.names())
         assert {CALLER[36:52]} == {link.span_id.hex() for _, span in own.spans.values() for link in span.links}
     assert "process loopcast.log.0" not in receiver.names()
+
+
+async def test_a_number_that_never_comes_does_not_hold_a_quiet_log(vhost_url, exporter, receiver):
+    """An event was refused on its way: when nothing else comes, the exporter tells the log the time and goes on."""
+    events = loops(1)
+    spans, _ = expected(events)
+    with exporter:
+        await publish(vhost_url, [*events[:20], *events[21:]])
+        await until(lambda: "invoke_workflow demo-parent" in receiver.names(), 60)
+
+    assert len(spans) - 1 <= len(receiver.spans) <= len(spans)
+    assert [] == receiver.faults()
