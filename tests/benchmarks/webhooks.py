@@ -5,8 +5,8 @@ The webhook-forwarder, measured beside what one would write with aio-pika and ai
 
 *Throughput*: a queue of events of about 400 bytes is drained in batches of 100 to a sink on the loopback; events/s from
 the first call to the last, and the processor time of the draining process for each event, which other work on the
-machine moves less. *Isolation*: 200 events/s to a healthy endpoint alone, beside 20 other healthy ones, and beside 20
-ill ones; how old an event is when the sink has it.
+machine moves less. *Isolation*: 200 events/s to a healthy endpoint alone, with 20 more queues for the broker to fill,
+beside 20 ill endpoints and beside 20 healthy ones; how old an event is when the sink has it.
 """
 
 import argparse
@@ -200,9 +200,14 @@ async def throughput(bench, publisher, count):
     return results
 
 
-async def isolation(bench, publisher, seconds, kinds):
+async def isolation(bench, publisher, seconds, kinds, idle=0):
     endpoints = [bench.endpoint("well", bench.target)]
     endpoints += [bench.endpoint(f"other-{n}", url, timeout=5) for n, url in enumerate(kinds)]
+    link = await bench.client.open_admin(bench.url, name="bench")
+    queues = [webhook_queue(f"idle-{n}") for n in range(idle)]
+    for queue in queues:
+        await link.declare(queue)
+        await link.bind(Binding(source=EVENTS, destination=queue.name, to="queue", key="#"))
     async with bench.forwarder(endpoints):
         await asyncio.sleep(6 + len(kinds) / 4)
         ages = []
@@ -213,11 +218,10 @@ async def isolation(bench, publisher, seconds, kinds):
         await asyncio.sleep(1)
         while not bench.lines.empty():
             ages += bench.lines.get_nowait()[2]
-        link = await bench.client.open_admin(bench.url, name="bench")
-        for endpoint in endpoints:
-            await link.delete(webhook_queue(endpoint["name"]).name)
-            await link.delete(f"loopcast.state.webhook.{endpoint['name']}")
-        await link.close()
+    for name in (*(endpoint["name"] for endpoint in endpoints), *(f"idle-{n}" for n in range(idle))):
+        await link.delete(webhook_queue(name).name)
+        await link.delete(f"loopcast.state.webhook.{name}")
+    await link.close()
     ages = sorted(ages)
     return ages[len(ages) // 2], ages[int(len(ages) * 0.99)]
 
@@ -242,22 +246,24 @@ async def main(options, url, folder):
     ):
         await publisher.wait_connected()
         server = await silent(bench.ports[2])
-        rounds = [await throughput(bench, publisher, options.events) for _ in range(options.rounds)]
-        print("| batch 100 | events/s | processor time an event |\n| --- | --- | --- |")
-        for what in rounds[0]:
-            rate, cpu = (statistics.median(r[what][i] for r in rounds) for i in (0, 1))
-            print(f"| {what} | {rate:,.0f} | {cpu:.1f} µs |")
+        if options.events:
+            rounds = [await throughput(bench, publisher, options.events) for _ in range(options.rounds)]
+            print("| batch 100 | events/s | processor time an event |\n| --- | --- | --- |")
+            for what in rounds[0]:
+                rate, cpu = (statistics.median(r[what][i] for r in rounds) for i in (0, 1))
+                print(f"| {what} | {rate:,.0f} | {cpu:.1f} µs |")
         print("\n| healthy endpoint, 200 events/s | p50 | p99 |\n| --- | --- | --- |", flush=True)
         refusing, mute, healthy = ("http://127.0.0.1:1/", *(f"http://127.0.0.1:{n}/" for n in bench.ports[2:]))
         kinds = {
-            "alone": [],
-            "beside 20 healthy ones": [healthy] * 20,
-            "beside 20 ill ones (refusing, silent)": [refusing, mute] * 10,
+            "alone": ([], 0),
+            "alone, with 20 queues that nobody reads": ([], 20),
+            "beside 20 ill ones (refusing, silent)": ([refusing, mute] * 10, 0),
+            "beside 20 healthy ones": ([healthy] * 20, 0),
         }
         found = {what: [] for what in kinds}
         for _ in range(options.rounds):
-            for what, urls in kinds.items():
-                found[what].append(await isolation(bench, publisher, options.seconds, urls))
+            for what, (urls, idle) in kinds.items():
+                found[what].append(await isolation(bench, publisher, options.seconds, urls, idle))
         for what, figures in found.items():
             p50, p99 = (statistics.median(f[i] for f in figures) for i in (0, 1))
             print(f"| {what} | {p50:.1f} ms | {p99:.1f} ms |")
@@ -266,7 +272,7 @@ async def main(options, url, folder):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=60_000)
+    parser.add_argument("--events", type=int, default=60_000, help="0 leaves throughput out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--amqp", help="a broker that runs; else one of the benchmark's own")

@@ -87,3 +87,13 @@ def test_nothing_is_lost_reordered_or_over_the_limits(messages, max_events, max_
         assert len(parcel.events) <= max_events
         assert len(parcel.events) == 1 or sum(len(e.body) + 1 for e in parcel.events) <= max_bytes
     assert c.due(0.0) is None
+
+
+def test_what_is_alone_is_a_parcel_of_its_own_in_its_place():
+    """What came before it goes before it, what came after it after."""
+    c = Collector(
+        max_events=10, max_bytes=1000, max_seconds=1, wanted=lambda _: True, alone=lambda d: d.routing_key == "token"
+    )
+    c.add([delivery(1), delivery(2), delivery(3, key="token"), delivery(4)], now=0.0)
+
+    assert [[e.tag for e in c.cut().events] for _ in range(3)] == [[1, 2], [3], [4]]

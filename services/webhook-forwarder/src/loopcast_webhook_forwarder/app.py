@@ -19,7 +19,6 @@ from loopcast.metrics import Metrics
 from loopcast.settings import WebhookForwarderSettings, load
 from loopcast_webhook_forwarder.endpoints_watch import watch_endpoints
 from loopcast_webhook_forwarder.fleet import Fleet
-from loopcast_webhook_forwarder.objects import Objects
 from loopcast_webhook_forwarder.runner import Shared
 from loopcast_webhook_forwarder.setups import read_setups
 from loopcast_webhook_forwarder.tracing import Tracing, provider_of_environment
@@ -55,7 +54,6 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
     watch = LogWatch(
         client, settings.amqp_url, settings.broker_topology, mode=settings.topology, name=f"{NAME} log watch"
     )
-    objects = Objects(client, settings.amqp_url, name=f"{NAME} objects")
     fleets: list[Fleet] = []
 
     @contextlib.asynccontextmanager
@@ -66,7 +64,6 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
         shared = Shared(
             client=client,
             settings=settings,
-            objects=objects,
             metrics=metrics,
             tracing=tracing,
             replica=uuid.uuid4().hex,
@@ -77,7 +74,6 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
             fleet.apply(setups)
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(asyncio.to_thread, tracing.close)
-                stack.push_async_callback(objects.close)
                 stack.push_async_callback(fleet.close)
                 if path is not None:
                     reading = watch_endpoints(

@@ -173,7 +173,7 @@ class Courier:
                 return await self._wait(job, outcome)
             case Gone(reason):
                 self._log.error("endpoint_stopped", reason=reason, hint="loopcast webhooks resume makes it go on")
-                await self._stop(reason)
+                await self._stop(job, reason)
                 return Ended.LEFT
             case never:
                 assert_never(never)
@@ -299,8 +299,8 @@ class Courier:
             return False
         return all(settlement is Settlement.CONFIRMED for settlement in settlements)
 
-    async def _stop(self, reason: str) -> None:
-        while True:
+    async def _stop(self, job: Job, reason: str) -> None:
+        while not self._is_over(job):
             try:
                 await self._holding.stop(reason, time.time())
             except BrokerError as error:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Objects:
-    """Administration for all endpoints. Every method raises :exc:`~loopcast.errors.BrokerError` where it fails."""
+    """Administration over one connection. Every method raises :exc:`~loopcast.errors.BrokerError` where it fails."""
 
     def __init__(self, client: Client, url: str, *, name: str) -> None:
         self._client = client
@@ -48,7 +48,7 @@ class Objects:
         """Delete a queue or stream with what it holds."""
         await self._do(lambda link: link.delete(queue))
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connection."""
         link, self._link = self._link, None
         if link is not None:
@@ -61,7 +61,7 @@ class Objects:
                 try:
                     return await operation(self._link)
                 except BrokerUnavailable:
-                    await self.close()
+                    await self.aclose()
             self._link = await self._client.open_admin(self._url, name=self._name)
             return await operation(self._link)
 

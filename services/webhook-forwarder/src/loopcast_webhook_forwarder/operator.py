@@ -83,7 +83,7 @@ class Operator:
 
     async def __aexit__(self, *_: object) -> None:
         await self._publisher.close()
-        await self._objects.close()
+        await self._objects.aclose()
 
     @property
     def names(self) -> Sequence[str]:

@@ -56,7 +56,6 @@ class Shared:
 
     client: Client
     settings: WebhookForwarderSettings
-    objects: Objects
     metrics: Metrics
     tracing: Tracing
     replica: str
@@ -77,11 +76,13 @@ class Runner:
         self._unbound = False
         self._look_at = 0.0
         self._instruments = Instruments(shared.metrics, self._name)
+        # Its own connection: a declaration waits for a queue that has no leader, and must not make others wait with it.
+        self._objects = Objects(shared.client, self._url, name=f"{AGENT} {self._name} objects")
         self._publisher = Publisher(
             shared.client,
             self._url,
             name=f"{AGENT} {self._name} publish",
-            prepare=lambda: shared.objects.ensure(self._name),
+            prepare=lambda: self._objects.ensure(self._name),
         )
         self._stream = StateStream(shared.client, self._url, self._name, self._publisher, on_change=self._wake.set)
         self._holding = Holding(self._stream, shared.replica)
@@ -117,7 +118,7 @@ class Runner:
         """Run until the end."""
         endpoint = self.setup.endpoint
         egress = Egress(allow_private=endpoint.allow_private, timeout=endpoint.timeout, tls=self.setup.tls, agent=AGENT)
-        async with self._publisher, egress:
+        async with contextlib.aclosing(self._objects), self._publisher, egress:
             await self._until_connected()
             async with self._stream.following():
                 await self._insist(self._bind)
@@ -280,17 +281,17 @@ class Runner:
         known = set(state.bindings)
         if wanted - known:
             await self._stream.sync(Record(bindings=tuple(sorted(wanted | known))))
-        await self._shared.objects.bind(self._name, sorted(wanted))
-        await self._shared.objects.unbind(self._name, sorted(known - wanted))
+        await self._objects.bind(self._name, sorted(wanted))
+        await self._objects.unbind(self._name, sorted(known - wanted))
         if known - wanted:
             await self._stream.sync(Record(bindings=tuple(sorted(wanted))))
 
     async def _drained(self) -> bool:
         """Whether a retired endpoint's queue was empty, and is gone now."""
         try:
-            if await self._shared.objects.depth(self._queue):
+            if await self._objects.depth(self._queue):
                 return False
-            await self._shared.objects.delete(self._queue)
+            await self._objects.delete(self._queue)
         except BrokerError as error:
             self._log.warning("queue_not_deleted", reason=str(error))
             await self._nap(LOOK_SECONDS)
@@ -330,9 +331,8 @@ class Runner:
             await asyncio.sleep(self._shared.settings.webhooks_depth_seconds)
 
     async def _measure(self) -> None:
-        objects = self._shared.objects
-        queue = await objects.depth(self._queue)
-        dead = await objects.depth(webhook_dead_letters(self._name).name)
+        queue = await self._objects.depth(self._queue)
+        dead = await self._objects.depth(webhook_dead_letters(self._name).name)
         self._instruments.depth(queue or 0, dead or 0)
         self._backlog = queue or 0
         if self._is_over_bound():
