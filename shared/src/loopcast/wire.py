@@ -77,7 +77,8 @@ def _headers(event: Event, partition: int, recorded: int) -> dict[str, HeaderVal
         headers["recorded"] = recorded
     if event.traceparent is not None and len(event.traceparent) <= MAX_HEADER_BYTES:
         headers["traceparent"] = event.traceparent
+    number = event.number if event.emitter and len(event.emitter) <= MAX_HEADER_BYTES else None
     # Both or neither: they are one key. Without it a reader knows the event by its id.
-    if event.emitter and len(event.emitter) <= MAX_HEADER_BYTES and 0 <= (event.number or 0) <= MAX_INT:
-        headers |= {} if event.number is None else {"emitter": event.emitter, "sequence": event.number}
+    if number is not None and 0 <= number <= MAX_INT:
+        headers["emitter"], headers["sequence"] = event.emitter, number
     return headers

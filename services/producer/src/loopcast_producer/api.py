@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 import structlog
 
 from loopcast.errors import BrokerError, InvalidEvent, InvalidExperiment
@@ -129,7 +130,7 @@ class Api:
         )
         length = values.get("length", "")
         incoming = Incoming(receive, self._admission, gzip=gzip, length=int(length) if length.isdigit() else None)
-        async with incoming:
+        with incoming:
             if shape is Shape.NDJSON:
                 await self._take_lines(incoming, origin, receipt)
             else:
@@ -195,13 +196,11 @@ class Api:
 
 def _origin(path: bytes, values: dict[str, str]) -> Origin:
     try:
-        return Origin(
-            experiment=None if path == _ANY else _experiment(path),
-            run=values.get("run"),
-            source=values.get("source", ""),
-            traceparent=values.get("traceparent"),
-            key=values.get("key"),
-        ).checked()
+        known = _known_origin(path, values.get("run"), values.get("source", ""))
+        if "traceparent" not in values and "key" not in values:
+            return known
+        traceparent, key = values.get("traceparent"), values.get("key")
+        return msgspec.structs.replace(known, traceparent=traceparent, key=key).checked()
     except InvalidEvent as error:
         raise invalid_event(error) from None
 
@@ -217,6 +216,11 @@ def _is_ours(path: bytes) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def _known_origin(path: bytes, run: str | None, source: str) -> Origin:
+    experiment = None if path == _ANY else _experiment(path)
+    return Origin(experiment=experiment, run=run, source=source).checked()
+
+
 def _experiment(path: bytes) -> str:
     try:
         return unquote_to_bytes(path[len(_PREFIX) : -len(_SUFFIX)]).decode()

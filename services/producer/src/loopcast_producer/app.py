@@ -15,6 +15,7 @@ from loopcast.lifecycle import Service
 from loopcast.metrics import Metrics
 from loopcast.settings import ProducerSettings, load
 from loopcast_producer.api import Api
+from loopcast_producer.connections import Connections
 from loopcast_producer.documentation import documented_app
 from loopcast_producer.idempotency import IdempotencyWindow
 from loopcast_producer.ingest import Ingest
@@ -26,6 +27,8 @@ from loopcast_producer.readiness import watch_readiness
 __all__ = ["build", "service_of"]
 
 NAME = "loopcast-producer"
+KEEP_ALIVE_SECONDS = 75
+"""Longer than most proxies and clients keep a connection that is idle, so that they are the ones to close it."""
 
 
 def build() -> Service:
@@ -60,6 +63,7 @@ def service_of(settings: ProducerSettings) -> Service:
         )
         for partition, stream in enumerate(topology.streams)
     ]
+    connections = Connections()
     instruments = Instruments(metrics)
     instruments.watch([lane.publisher for lane in lanes])
     ingest = Ingest(
@@ -77,11 +81,19 @@ def service_of(settings: ProducerSettings) -> Service:
     async def body() -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(watch)
+            await stack.enter_async_context(connections.watched())
             for lane in lanes:
                 await stack.enter_async_context(lane.publisher)
             await stack.enter_async_context(watch_readiness(health, watch, [lane.publisher for lane in lanes]))
             yield
 
     return Service(
-        name="producer", settings=settings, health=health, metrics=metrics, body=body, app=api, drain=api.drained
+        name="producer",
+        settings=settings,
+        health=health,
+        metrics=metrics,
+        body=body,
+        app=api,
+        drain=api.drained,
+        http={"http": connections, "proxy_headers": False, "timeout_keep_alive": KEEP_ALIVE_SECONDS},
     )

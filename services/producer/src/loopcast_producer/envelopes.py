@@ -11,6 +11,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -18,7 +19,7 @@ from loopcast.errors import EventTooLarge, InvalidEvent, InvalidExperiment
 from loopcast.events import Event, event_type, normalize_time, one_line, parse, source_of
 from loopcast.ids import uuid7
 from loopcast.routing import MAX_EXPERIMENT_BYTES, NOWHERE, check_experiment, check_type, coerce_type
-from loopcast.runs import source_run
+from loopcast.runs import source_run as derive_run
 
 __all__ = ["MAX_DEPTH", "NotJson", "Origin", "cloudevent", "coerce_experiment", "derived_id", "loop_event", "too_large"]
 
@@ -33,6 +34,9 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 _EMITTER = re.compile(r"[0-9a-f]{16}\Z")
 _ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+source_run = lru_cache(maxsize=4096)(derive_run)
 
 
 class NotJson(InvalidEvent):

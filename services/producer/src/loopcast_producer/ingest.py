@@ -14,6 +14,7 @@ from loopcast.routing import partition_of
 from loopcast_producer.idempotency import IdempotencyWindow
 from loopcast_producer.instruments import Instruments
 from loopcast_producer.lanes import Lane
+from loopcast_producer.patience import Patience
 from loopcast_producer.receipt import Receipt, Result, Status
 
 __all__ = ["Ingest", "Item", "Place"]
@@ -50,7 +51,7 @@ class Ingest:
         self._lanes = lanes
         self._repeats = repeats
         self._instruments = instruments
-        self._seconds = seconds
+        self._patience = Patience(seconds)
 
     async def publish(self, items: Sequence[Item], receipt: Receipt, *, named: bool) -> None:
         """
@@ -120,13 +121,9 @@ class Ingest:
                 self._repeats.forget(key)
 
     async def _wait(self, batch: _Batch) -> None:
-        waiting = {place.settlements for place in batch.places.values()}
-        if not waiting:
-            return
-        # Not wait_for: another request may wait for the same, so a timeout must not cancel it.
-        _, late = await asyncio.wait(waiting, timeout=self._seconds)
-        if late:
-            raise self._lanes[0].publisher.why_late(self._seconds)
+        for settlements in {place.settlements for place in batch.places.values()}:
+            if not await self._patience.wait(settlements):
+                raise self._lanes[0].publisher.why_late(self._patience.seconds)
 
 
 class _Batch:

@@ -46,7 +46,8 @@ class Lane:
             WindowFull: too much is unconfirmed; nothing was sent.
             LogMissing: there is no such log; nothing was sent.
         """
-        self._watch.require(self._stream)
+        if self._watch.missing:
+            self._watch.require(self._stream)
         if not number:
             return self.publisher.send([self._message(event, None, None) for event in events])
         numbers = [self._numbering.next(event.run) for event in events]
@@ -62,7 +63,11 @@ class Lane:
 
     def _message(self, event: Event, emitter: str | None, number: int | None) -> Message:
         recorded = format_time(self._clock.now())
-        stamped = msgspec.structs.replace(event, recorded_time=recorded, time=event.time or recorded)
-        if number is not None:
-            stamped = msgspec.structs.replace(stamped, emitter=emitter, sequence=f"{number:020}")
+        time = event.time or recorded
+        if number is None:
+            stamped = msgspec.structs.replace(event, recorded_time=recorded, time=time)
+        else:
+            stamped = msgspec.structs.replace(
+                event, recorded_time=recorded, time=time, emitter=emitter, sequence=f"{number:020}"
+            )
         return to_message(stamped, self._partition)

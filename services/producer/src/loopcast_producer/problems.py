@@ -30,6 +30,7 @@ __all__ = [
     "body_too_large",
     "body_too_slow",
     "broker_problem",
+    "head_too_large",
     "internal_error",
     "invalid_event",
     "method_not_allowed",
@@ -100,12 +101,19 @@ def body_cut_off(detail: str) -> Refusal:
 
 
 def body_too_slow(seconds: float) -> Refusal:
-    """408: the body comes slower than a byte at a time is worth waiting for."""
+    """408: the request comes slower than is worth waiting for."""
     return _refusal(
         408,
-        "body-too-slow",
-        "The body came too slowly",
-        f"After {seconds:.0f} s the body was not there: send it again.",
+        "too-slow",
+        "The request came too slowly",
+        f"After {seconds:.0f} s it was not complete: send it again.",
+    )
+
+
+def head_too_large(limit: int) -> Refusal:
+    """431: header fields without end."""
+    return _refusal(
+        431, "head-too-large", "The header is too large", f"The request's header has more than {limit:,} bytes."
     )
 
 

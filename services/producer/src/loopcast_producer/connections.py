@@ -1,0 +1,159 @@
+"""
+The HTTP connections of the public port: uvicorn's, with bounds on what a client may cost without sending a request.
+
+uvicorn waits for ever for the rest of a request, and takes header fields without end. One look a second at every
+connection bounds both; a timer for each request would cost as much as publishing its event does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from loopcast_producer.problems import PROBLEM_JSON, Refusal, body_too_slow, head_too_large
+
+__all__ = ["Connection", "Connections"]
+
+GRACE_SECONDS = 30.0
+"""How long a request may take to arrive before its rate matters."""
+
+LEAST_RATE = 1024
+"""Bytes a second that it must come at, on the whole: what is slower holds a connection for nothing."""
+
+MAX_HEAD_BYTES = 64 * 1024
+LOOK_SECONDS = 1.0
+LINGER_SECONDS = 2.0
+
+
+class Connections:
+    """All open connections. Calling it makes one, as uvicorn does."""
+
+    def __init__(self) -> None:
+        self.open: set[Connection] = set()
+
+    def __call__(self, **arguments: Any) -> Connection:
+        """Make the protocol of a connection that was accepted."""
+        return Connection(self.open, **arguments)
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Look at them, again and again."""
+        task = asyncio.create_task(self._look_again_and_again())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _look_again_and_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = loop.time()
+            for connection in list(self.open):
+                connection.look(now)
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that knows how its request arrives."""
+
+    def __init__(self, siblings: set[Connection], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._siblings = siblings
+        self._arriving = True
+        self._in_head = True
+        self._began = self.loop.time()
+        self._received = 0
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there; its first request begins now, whether it says anything or not."""
+        super().connection_made(transport)
+        self._siblings.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._siblings.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes."""
+        if self._refused:
+            return
+        if not self._arriving:
+            self._arriving, self._began, self._received = True, self.loop.time(), 0
+        self._received += len(data)
+        super().data_received(data)
+        if self._arriving and self._in_head and self._received > MAX_HEAD_BYTES:
+            self._refuse(head_too_large(MAX_HEAD_BYTES))
+
+    def on_headers_complete(self) -> None:
+        """From here on it is the body that arrives."""
+        self._in_head = False
+        super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = _HeadWithBody(self.cycle.transport)  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        """The request is there; the next one begins with its first byte."""
+        self._arriving, self._in_head = False, True
+        super().on_message_complete()
+
+    def look(self, now: float) -> None:
+        """End it if its request comes too slowly."""
+        allowed = GRACE_SECONDS + self._received / LEAST_RATE
+        if self._arriving and not self._refused and now - self._began > allowed:
+            self._refuse(body_too_slow(allowed))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """
+        Answer by ourselves, unless the application does already, and close.
+
+        Not at once: what the client still sends would be answered with a reset, which takes the answer from it.
+        """
+        if self.transport.is_closing():
+            return
+        self._refused = True
+        if self._in_head or not self.cycle.response_started:
+            problem = refusal.problem
+            body = problem.encode()
+            head = f"HTTP/1.1 {problem.status} {problem.title}\r\ncontent-type: {PROBLEM_JSON.decode()}\r\n"
+            head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            self.transport.write(head.encode() + body)
+        if not self._in_head:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+class _HeadWithBody:
+    """Joins what uvicorn writes in two, an answer's head and its body: half the system calls."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and data.startswith(b"HTTP/1.1 100"):
+            self._transport.write(data)
+        elif self._head is None:
+            self._head = data
+        else:
+            self._transport.write((self._head or b"") + data)
+            self._head = b""
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
