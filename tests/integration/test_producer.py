@@ -36,6 +36,9 @@ def log_of(module_vhost_url):
     return read
 
 
+CE_ID = "0192f0c1-0000-7000-8000-%012d"
+
+
 def statuses(answer):
     return [event["status"] for event in answer.json()["events"]]
 
@@ -141,7 +144,7 @@ async def test_cloudevents_keep_their_attributes(producer, log_of):
     """What the SDK stamped is what the log has, the producer's time of taking it added."""
     events = [
         {
-            "specversion": "1.0", "id": f"ce-{n}", "source": "/experiments/ce/runs/r", "type": "state_enter",
+            "specversion": "1.0", "id": CE_ID % n, "source": "/experiments/ce/runs/r", "type": "state_enter",
             "experimentid": "ce", "runid": "r", "attempt": 1, "emitter": "0123456789abcdef", "sequence": f"{n:020}",
             "data": {"n": n},
         }
@@ -149,11 +152,11 @@ async def test_cloudevents_keep_their_attributes(producer, log_of):
     ]  # fmt: skip
 
     answer = producer.post(json.dumps(events), "ce", "application/cloudevents-batch+json")
-    one = producer.post(json.dumps({**events[0], "id": "ce-3"}), "ce", "application/cloudevents+json")
+    one = producer.post(json.dumps({**events[0], "id": CE_ID % 3}), "ce", "application/cloudevents+json")
 
     assert (["accepted"] * 2, ["accepted"]) == (statuses(answer), statuses(one))
     messages = await log_of("ce", 3)
-    assert ["ce-1", "ce-2", "ce-3"] == [message.message_id for message in messages]
+    assert [CE_ID % n for n in (1, 2, 3)] == [message.message_id for message in messages]
     assert [1, 2, 1] == [message.headers["sequence"] for message in messages]
     assert {"0123456789abcdef"} == {message.headers["emitter"] for message in messages}
 

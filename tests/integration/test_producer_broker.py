@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+import uuid
 
 import aio_pika
 import httpx
@@ -54,7 +55,8 @@ class Sender:
                 "idempotency-key": f"{self.run}-{n}",
             }
         event = {
-            "specversion": "1.0", "id": f"{self.run}-{n}", "source": f"/experiments/chaos/runs/{self.run}",
+            "specversion": "1.0", "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.run}-{n}")),
+            "source": f"/experiments/chaos/runs/{self.run}",
             "type": "tick",
             "experimentid": "chaos", "runid": self.run, "emitter": f"{self.number:016x}", "sequence": f"{n:020}",
             "data": {"event": "tick", "n": n},

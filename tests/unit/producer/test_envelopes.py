@@ -17,6 +17,7 @@ from loopcast_producer.envelopes import MAX_DEPTH, NotJson, Origin, cloudevent, 
 
 STREAMS = Path(__file__).parents[2] / "fixtures" / "streams"
 MIB = 1024 * 1024
+ID = "0192f0c1-0000-7000-8000-000000000001"
 HERE = Origin(experiment="exp-42", run="r1")
 ANYWHERE = Origin()
 
@@ -26,7 +27,7 @@ def plain(raw, origin=HERE, index=0):
 
 
 def structured(origin=HERE, **attributes):
-    event = {"specversion": "1.0", "id": "i1", "source": "urn:x", "type": "t", "data": {"a": 1}, **attributes}
+    event = {"specversion": "1.0", "id": ID, "source": "urn:x", "type": "t", "data": {"a": 1}, **attributes}
     present = {name: value for name, value in event.items() if value is not ...}
     return cloudevent(json.dumps(present).encode(), origin, max_bytes=MIB)
 
@@ -266,7 +267,7 @@ def test_a_strangers_cloudevent_gets_what_it_lacks():
     """Experiment and run are filled in from the request, and everything of its own is kept."""
     event = structured(HERE, subject="s", dataschema="urn:schema", data=...)
 
-    assert ("i1", "urn:x", "exp-42", "r1", "s", b"null") == (
+    assert (ID, "urn:x", "exp-42", "r1", "s", b"null") == (
         event.id, event.source, event.experiment, event.run, event.subject, bytes(event.data),
     )  # fmt: skip
     assert b'"dataschema":"urn:schema"' in event.encode()
@@ -316,6 +317,17 @@ def test_what_is_no_cloudevent_is_refused_in_words(attributes, words):
     """Each fault of a CloudEvent has a sentence that names it."""
     with pytest.raises(InvalidEvent, match=words):
         structured(**attributes)
+
+
+def test_an_id_that_is_no_uuid_is_made_unique():
+    """Ids that only their source keeps apart become different, the same at every retry, and are still to be seen."""
+    first, again = structured(id="1", dataschema="urn:s"), structured(id="1")
+    others = [structured(id="2"), structured(id="1", source="urn:y"), structured(Origin(experiment="e"), id="1")]
+
+    assert first.id == again.id
+    assert 4 == len({first.id, *(other.id for other in others)})
+    assert b'"dataschema":"urn:s","originalid":"1","data"' in first.encode()
+    assert b"originalid" not in structured().encode()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ KEPT_OF_A_LONG_ID = 200
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _EMITTER = re.compile(r"[0-9a-f]{16}\Z")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 _ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -219,7 +220,11 @@ def _why_no_json(error: Exception) -> str:
 
 def derived_id(origin: Origin, index: int) -> str:
     """The id of item `index` of a request with an `Idempotency-Key`: the same whenever it is sent again."""
-    parts = (origin.experiment or "", origin.run or "", origin.source, origin.key or "", str(index))
+    return _hashed(origin.experiment or "", origin.run or "", origin.source, origin.key or "", str(index))
+
+
+def _hashed(*parts: str) -> str:
+    """A UUID that is a function of `parts`."""
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).digest()
     # Version 8: "vendor-specific", which is what a hash of our own choice is (RFC 9562, 5.8).
     return str(uuid.UUID(int=int.from_bytes(digest[:16]) & ~(0xF << 76 | 0x3 << 62) | 8 << 76 | 2 << 62))
@@ -250,6 +255,9 @@ def cloudevent(raw: bytes, origin: Origin, *, max_bytes: int) -> Event:
     """
     The event that a CloudEvent is, its attributes kept, those of ours that it lacks filled in. Numbered or not.
 
+    An id that is no UUID is unique within its source only (CloudEvents 1.0, "id"), and readers know an event by its id
+    alone: it becomes one that is derived from both, the same for every retry, and stays as `originalid`.
+
     Raises:
         InvalidEvent: it is no CloudEvent 1.0 with JSON data, or breaks a grammar, or names another experiment than the
             path, or is too large.
@@ -265,8 +273,16 @@ def cloudevent(raw: bytes, origin: Origin, *, max_bytes: int) -> Event:
     if event.emitter is not None and _EMITTER.match(event.emitter) is None:
         raise InvalidEvent(f'"emitter" must be 16 hexadecimal digits, not {event.emitter[:40]!r}.')
     if event.traceparent is None and origin.traceparent is not None:
-        return msgspec.structs.replace(event, traceparent=origin.traceparent)
-    return event
+        event = msgspec.structs.replace(event, traceparent=origin.traceparent)
+    return event if _UUID.match(event.id) else _with_unique_id(event)
+
+
+def _with_unique_id(event: Event) -> Event:
+    original = b'"originalid":' + msgspec.json.encode(event.id)
+    extra = original if event.extra is msgspec.UNSET else bytes(event.extra) + b"," + original
+    return msgspec.structs.replace(
+        event, id=_hashed(event.experiment, event.source, event.id), extra=msgspec.Raw(extra)
+    )
 
 
 def _completed(raw: bytes, origin: Origin) -> bytes:

@@ -89,7 +89,7 @@ class Ingest:
             batch.places[index] = batch.places[first]
 
     def _is_repeat(self, batch: _Batch, index: int, event: Event, twins: dict[str, int]) -> bool:
-        key = _key(event)
+        key = event.id
         if self._repeats.confirmed(key):
             batch.results[index] = Result("duplicate", event.id)
         elif (place := self._repeats.unsettled(key)) is not None:
@@ -108,7 +108,7 @@ class Ingest:
         for position, index in enumerate(indexes):
             batch.places[index] = Place(settlements, position)
         if named:
-            keys = [_key(event) for event in events]
+            keys = [event.id for event in events]
             for position, key in enumerate(keys):
                 self._repeats.begin(key, Place(settlements, position))
             settlements.add_done_callback(lambda done: self._remember(keys, done))
@@ -160,8 +160,3 @@ class _Batch:
             self.error = self.error or error
             return None
         return Result(self.statuses.get(index, "accepted"), item.id)
-
-
-def _key(event: Event) -> str:
-    """A CloudEvent's id is unique within its source only (CloudEvents 1.0, "id")."""
-    return f"{event.experiment}\n{event.source}\n{event.id}"
