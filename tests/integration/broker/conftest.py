@@ -12,6 +12,7 @@ import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from urllib.parse import urlsplit
 
 import aiormq
 import pytest
@@ -35,7 +36,20 @@ CLIENTS: dict[str, Callable[[], Client]] = {
     "aio-pika": AioPikaClient,
 }
 
+DEFAULT = next(iter(CLIENTS))
+
+LINKS = {"test_publish_link", "test_consume_link"}
+"""The modules that every client is tried on by default; what lives above the links is tried on others with the slow."""
+
 SOON = Backoff(first=0.02, cap=0.2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the default run short."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if parameters.get("client", DEFAULT) != DEFAULT and item.path.stem not in LINKS:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(params=list(CLIENTS))
@@ -93,6 +107,47 @@ async def eventually(condition: Callable[[], object], what: str = "it", seconds:
         await asyncio.sleep(0.01)
 
 
+class Cable:
+    """Carries bytes between a client and the broker; pulled, it carries nothing, not even that an end is gone."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._plugged = asyncio.Event()
+        self._plugged.set()
+        self._writers: list[asyncio.StreamWriter] = []
+        self.url = ""
+
+    def pull(self) -> None:
+        self._plugged.clear()
+
+    def plug(self) -> None:
+        self._plugged.set()
+
+    async def __aenter__(self) -> Cable:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = self._rig.url.replace(f":{self._rig.port}/", f":{port}/")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._plugged.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        near, far = await asyncio.open_connection("127.0.0.1", self._rig.port)
+        self._writers += [writer, far]
+        await asyncio.gather(self._carry(reader, far), self._carry(near, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                await self._plugged.wait()
+                writer.write(data)
+            writer.close()
+
+
 class Rig:
     """A client, a virtual host of its own, and a plain connection beside it to arrange and check things with."""
 
@@ -105,6 +160,7 @@ class Rig:
         self.vhost = url.rsplit("/", 1)[1]
         self.broker = broker
         self.stack = stack
+        self.port = urlsplit(url).port or 5672
         self._connection: AbstractConnection | None = None
 
     async def channel(self) -> AbstractChannel:
@@ -176,6 +232,12 @@ class Rig:
         )
         self.stack.push_async_callback(link.close)
         return link, inbox
+
+    @contextlib.asynccontextmanager
+    async def cable(self) -> AsyncIterator[Cable]:
+        """The broker at the end of a cable that can be pulled."""
+        async with Cable(self) as cable:
+            yield cable
 
     @contextlib.asynccontextmanager
     async def alarm(self) -> AsyncIterator[None]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import struct
 import time
 
+import pamqp.frame
 import pytest
+from aiormq.abc import ChannelFrame
 from pamqp import commands
 
 from loopcast.errors import BrokerUnavailable, LogMissing
@@ -183,3 +186,28 @@ async def test_a_time_begins_no_later_than_asked(rig):
     _, early = await rig.consumer(name, offset=f"@{since - 3600}")
     await early.until(3)
     assert ["old", "new-1", "new-2"] == early.ids
+
+
+async def test_what_no_library_can_write_is_read(rig, client):
+    """A stranger's properties that make no sense, such as a time in the year 292277026596, hurt nobody."""
+    if type(client).__name__ == "AioPikaClient":
+        pytest.xfail("aiormq ends the connection at a time after the year 9999 (pamqp.decode.timestamp)")
+    queue = await rig.queue()
+    channel = await rig.channel()
+    odd = header(message_id=b"caf\xe9", timestamp=2**63)
+    frames = pamqp.frame.marshal(commands.Basic.Publish(routing_key=queue), channel.number) + odd(channel.number)
+    await channel.connection.write_queue.put(ChannelFrame(payload=frames, should_close=False))
+    await rig.fill(queue, ["after"])
+
+    _, inbox = await rig.consumer(queue)
+
+    assert "after" == (await inbox.until(2))[1].message_id
+
+
+def header(*, message_id, timestamp):
+    """A content header without a body, written by hand (AMQP 0-9-1, 2.3.5.2)."""
+    flags = 1 << 7 | 1 << 6
+    payload = (
+        struct.pack(">HHQH", 60, 0, 0, flags) + bytes([len(message_id)]) + message_id + struct.pack(">Q", timestamp)
+    )
+    return lambda channel: struct.pack(">BHI", 2, channel, len(payload)) + payload + b"\xce"

@@ -275,3 +275,21 @@ async def drive(rig, p, log, *, cuts, cut):
     first_copies = list(dict.fromkeys(inbox.ids))
     assert wanted == first_copies
     assert len(inbox.ids) - n <= cuts * most * 10
+
+
+@pytest.mark.slow
+async def test_a_connection_that_is_half_open_is_given_up(rig):
+    """A cable that is pulled sends no goodbye: missing heartbeats end the connection, and the window goes out again."""
+    queue = await rig.queue()
+    async with rig.cable() as cable:
+        p = Publisher(rig.client, f"{cable.url}?heartbeat=1", name="p", backoff=rig.SOON)
+        await rig.stack.enter_async_context(p)
+        await p.wait_connected()
+        cable.pull()
+        call = asyncio.create_task(p.publish(batch(rig, queue, 0), timeout=60))
+
+        await rig.eventually(lambda: not p.connected, "the end of the heartbeats", seconds=15)
+        cable.plug()
+
+        assert [CONFIRMED] * 10 == await call
+    assert [str(n) for n in range(10)] == list(dict.fromkeys(await ids_in(rig, queue, 10)))

@@ -23,6 +23,7 @@ from pamqp.common import FieldTable
 
 from loopcast.broker.aio_pika_admin import AioPikaAdmin
 from loopcast.broker.aio_pika_errors import end, refusal, unavailable
+from loopcast.broker.aio_pika_url import translate
 from loopcast.broker.interface import (
     AdminLink,
     ConsumeLink,
@@ -41,7 +42,9 @@ __all__ = ["AioPikaClient"]
 
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 2.0
+BLOCKED_CLOSE_TIMEOUT = 0.1
 """A broker under an alarm reads nothing from who has published, the goodbye included."""
+
 _HEADER_TYPES = (str, int, type(None))
 
 
@@ -89,7 +92,7 @@ class AioPikaClient:
 
 
 async def _connect(url: str, name: str) -> AbstractConnection:
-    connection = aiormq.Connection(url, client_properties={"connection_name": name})
+    connection = aiormq.Connection(translate(url), client_properties={"connection_name": name})
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.connect()
@@ -115,10 +118,10 @@ async def _closing_on_error(connection: AbstractConnection) -> Any:
         raise
 
 
-async def _close(*resources: AbstractChannel | AbstractConnection) -> None:
+async def _close(*resources: AbstractChannel | AbstractConnection, seconds: float = CLOSE_TIMEOUT) -> None:
     for resource in resources:
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(seconds):
                 await resource.close()
 
 
@@ -145,8 +148,12 @@ class _Link:
     async def close(self) -> None:
         if not self._watch.done():
             self._asked = True
-            await _close(self._channel, self._connection)
+            await _close(self._channel, self._connection, seconds=self._patience)
         await asyncio.wait([self._watch])
+
+    @property
+    def _patience(self) -> float:
+        return CLOSE_TIMEOUT
 
     async def _watch_end(self) -> None:
         ends = [self._channel.closing, self._connection.closing]
@@ -188,6 +195,10 @@ class _Publish(_Link):
         finally:
             probe.close()
         return "an alarm for memory or disk"
+
+    @property
+    def _patience(self) -> float:
+        return CLOSE_TIMEOUT if self.blocked is None else BLOCKED_CLOSE_TIMEOUT
 
     async def _send(self, message: Message) -> object:
         return await self._channel.basic_publish(
