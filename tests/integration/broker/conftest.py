@@ -117,10 +117,18 @@ class Cable:
         self._writers: list[asyncio.StreamWriter] = []
         self.url = ""
 
+    def cut(self) -> None:
+        """End every connection, as a reset does."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers = []
+
     def pull(self) -> None:
+        """Carry nothing."""
         self._plugged.clear()
 
     def plug(self) -> None:
+        """Carry again."""
         self._plugged.set()
 
     async def __aenter__(self) -> Cable:
@@ -131,12 +139,15 @@ class Cable:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
+        self.cut()
         self._plugged.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        near, far = await asyncio.open_connection("127.0.0.1", self._rig.port)
+        try:
+            near, far = await asyncio.open_connection("127.0.0.1", self._rig.port)
+        except OSError:
+            writer.close()
+            return
         self._writers += [writer, far]
         await asyncio.gather(self._carry(reader, far), self._carry(near, writer))
 
@@ -233,11 +244,9 @@ class Rig:
         self.stack.push_async_callback(link.close)
         return link, inbox
 
-    @contextlib.asynccontextmanager
-    async def cable(self) -> AsyncIterator[Cable]:
-        """The broker at the end of a cable that can be pulled."""
-        async with Cable(self) as cable:
-            yield cable
+    async def cable(self) -> Cable:
+        """The broker at the end of a cable that can be cut or pulled."""
+        return await self.stack.enter_async_context(Cable(self))
 
     @contextlib.asynccontextmanager
     async def alarm(self) -> AsyncIterator[None]:

@@ -12,7 +12,8 @@ from loopcast.errors import LogMissing
 @contextlib.asynccontextmanager
 async def consuming(rig, queue, **options):
     """A consumer in a task of its own: the consumer and what it was given."""
-    consumer = Consumer(rig.client, rig.url, queue, name="c", **{"prefetch": 100, "backoff": rig.SOON, **options})
+    url = options.pop("url", rig.url)
+    consumer = Consumer(rig.client, url, queue, name="c", **{"prefetch": 100, "backoff": rig.SOON, **options})
     got = []
 
     async def run():
@@ -60,9 +61,10 @@ async def test_an_acknowledgement_of_a_lost_connection_names_nothing(rig):
     """
     queue = await rig.queue(delivery_limit=1_000_000_000)
     await rig.fill(queue, numbers(6))
-    async with consuming(rig, queue) as (consumer, got):
+    cable = await rig.cable()
+    async with consuming(rig, queue, url=cable.url) as (consumer, got):
         await rig.eventually(lambda: len(got) == 6)
-        await rig.cut()
+        cable.cut()
         await rig.eventually(lambda: len(got) == 12)
 
         consumer.ack(got[5].tag)
@@ -73,6 +75,21 @@ async def test_an_acknowledgement_of_a_lost_connection_names_nothing(rig):
     assert numbers(6) * 2 == ids(got)
     assert [False] * 6 + [True] * 6 == [d.redelivered for d in got]
     assert 4 == await rig.ready(queue)
+
+
+async def test_acknowledging_twice_is_acknowledging_once(rig):
+    """What was spoken for is not spoken for again: the broker would close the channel."""
+    queue = await rig.queue()
+    await rig.fill(queue, numbers(3))
+    async with consuming(rig, queue) as (consumer, got):
+        await rig.eventually(lambda: len(got) == 3)
+        for tag in (2, 2, 1):
+            consumer.ack(got[tag - 1].tag)
+        consumer.ack(got[0].tag, multiple=False)
+        await rig.fill(queue, ["3"])
+        await rig.eventually(lambda: len(got) == 4)
+
+    assert (numbers(4), 0) == (ids(got), consumer.losses)
 
 
 async def test_closing_gives_a_standby_everything_in_order(rig):

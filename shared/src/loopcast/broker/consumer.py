@@ -46,6 +46,7 @@ class Consumer:
         self._feed = Feed()
         self._before = 0
         self._highest = 0
+        self._done = 0
         self._supervisor: Supervisor[ConsumeLink] = Supervisor(
             self._connect,
             name=name,
@@ -97,11 +98,15 @@ class Consumer:
         """
         Acknowledge a delivery, and with `multiple` all before it.
 
-        Nothing happens for a delivery of a connection that is gone.
+        Nothing happens for a delivery of a connection that is gone, and for one that `multiple` spoke for already: the
+        broker would close the channel (https://www.rabbitmq.com/docs/confirms, "double acking").
         """
         link = self._supervisor.link
-        if link is not None and tag > self._before:
-            link.ack(tag - self._before, multiple=multiple)
+        if link is None or tag <= max(self._before, self._done):
+            return
+        if multiple:
+            self._done = tag
+        link.ack(tag - self._before, multiple=multiple)
 
     async def close(self) -> None:
         """Close the channel and the connection: what is not acknowledged goes back to its place in the queue."""
