@@ -19,6 +19,7 @@ import pytest
 from aiormq.abc import AbstractChannel, AbstractConnection
 from pamqp import commands
 
+from loopcast.amqp.client import AmqpClient
 from loopcast.broker.aio_pika_client import AioPikaClient
 from loopcast.broker.interface import (
     Client,
@@ -33,13 +34,14 @@ from loopcast.broker.interface import (
 from loopcast.broker.supervisor import Backoff
 
 CLIENTS: dict[str, Callable[[], Client]] = {
+    "loopcast": AmqpClient,
     "aio-pika": AioPikaClient,
 }
 
 DEFAULT = next(iter(CLIENTS))
 
 LINKS = {"test_publish_link", "test_consume_link"}
-"""The modules that every client is tried on by default; what lives above the links is tried on others with the slow."""
+"""Every client is tried on these by default; on what lives above the links, the others are tried with the slow."""
 
 SOON = Backoff(first=0.02, cap=0.2)
 
