@@ -136,7 +136,7 @@ class Cable:
     async def __aenter__(self) -> Cable:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = self._rig.url.replace(f":{self._rig.port}/", f":{port}/")
+        self.url = self._rig.url.replace(f"{self._rig.host}:{self._rig.port}/", f"127.0.0.1:{port}/")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -146,7 +146,7 @@ class Cable:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            near, far = await asyncio.open_connection("127.0.0.1", self._rig.port)
+            near, far = await asyncio.open_connection(self._rig.host, self._rig.port)
         except OSError:
             writer.close()
             return
@@ -173,7 +173,7 @@ class Rig:
         self.vhost = url.rsplit("/", 1)[1]
         self.broker = broker
         self.stack = stack
-        self.port = urlsplit(url).port or 5672
+        self.host, self.port = urlsplit(url).hostname or "127.0.0.1", urlsplit(url).port or 5672
         self._connection: AbstractConnection | None = None
 
     async def channel(self) -> AbstractChannel:
