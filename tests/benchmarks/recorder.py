@@ -8,6 +8,7 @@ envelopes into a bare table. Then each question of `loopcast query`, and each hi
 """
 
 import argparse
+import asyncio
 import contextlib
 import io
 import platform
@@ -25,16 +26,27 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from recorder_log import deliver, envelopes, lines
 
+from loopcast.broker.clients import client_of
+from loopcast.broker.declare import ensure
+from loopcast.broker.interface import Message
+from loopcast.broker.log import LogReader
+from loopcast.broker.publisher import Publisher
 from loopcast.cli.query import run_query
 from loopcast.cli.questions import Scope
+from loopcast.metrics import Metrics
+from loopcast.node import Node
+from loopcast.topology import EVENTS, Topology
 from loopcast_recorder.asked import Asked
 from loopcast_recorder.database import SqliteDatabase, SqliteReader
 from loopcast_recorder.database_sink import DatabaseSink
 from loopcast_recorder.history import History
+from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.jsonl_sink import JsonlSink
+from loopcast_recorder.lane import PREFETCH, Lane, Thread
 from loopcast_recorder.retention import Retention
 
 BATCH = 5_000
+PUBLISHED = ("routing_key", "body", "message_id", "type", "headers", "content_type", "app_id", "timestamp")
 OUTPUT = 60
 EXPERIMENTS = 50
 WORDS = ("loss", "prompt", "variant", "score", "tokens", "retry", "timeout", "judge", "passed", "failed", "better")
@@ -91,6 +103,57 @@ def load(sink, total):
     began = time.perf_counter()
     sink.close()
     return count, count / (seconds + time.perf_counter() - began), count / cpu
+
+
+async def from_the_log(folder, total):
+    """Events a second from a real log into SQLite: read, folded, written, with a reader that does nothing beside it."""
+    with Node(folder / "broker", cache=Path(".loopcast/rabbitmq")) as node:
+        client, name = client_of("loopcast"), Topology().streams[0]
+        await ensure(client, node.amqp_url, Topology(), mode="declare", name="bench")
+        count = 0
+        async with Publisher(client, node.amqp_url, name="bench") as publisher:
+            await publisher.wait_connected()
+            for batch in stream(total):
+                messages = [Message(exchange=EVENTS, **{n: getattr(d, n) for n in PUBLISHED}) for d in batch]
+                await publisher.publish(messages, timeout=120)
+                count += len(batch)
+        return count, await read_only(client, node, name, count), await recorded(client, node, name, count, folder)
+
+
+async def read_only(client, node, name, count):
+    """Events a second of the reader alone."""
+    began, seen = time.perf_counter(), 0
+    reader = LogReader(client, node.amqp_url, name, name="bench", prefetch=PREFETCH)
+    async with reader, contextlib.aclosing(reader.batches("first")) as batches:
+        async for batch in batches:
+            seen += len(batch)
+            if seen >= count:
+                break
+    return seen / (time.perf_counter() - began)
+
+
+async def recorded(client, node, name, count, folder):
+    """Events a second of a lane."""
+    path = folder / "log.db"
+    sink = DatabaseSink("sqlite", partial(SqliteDatabase, path), Retention(), lambda: time.time_ns() // 1000)
+    async with Thread(sink, Instruments(Metrics("recorder", "0"), "sqlite")) as thread:
+        lane = Lane(client, node.amqp_url, name, 0, thread)
+        began, task = time.perf_counter(), asyncio.create_task(lane.run())
+        while not path.exists() or written(path) < count:  # noqa: ASYNC110 - what is waited for is in a file
+            await asyncio.sleep(0.1)
+        seconds = time.perf_counter() - began
+        await lane.stop()
+        await task
+    return count / seconds
+
+
+def written(path):
+    """How many events the database has, by its own count of experiments."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        try:
+            return connection.execute("SELECT coalesce(sum(events), 0) FROM experiments").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0  # its tables are not there yet
 
 
 def timed(work):
@@ -153,6 +216,9 @@ def main():
         print(f"{'':40} {path.stat().st_size / count:>12,.0f} bytes an event")
         _, rate, cpu = load(JsonlSink("jsonl", folder / "lines", now=now), min(options.events, 200_000))
         print(f"{'JSONL, fsync once a second':40} {rate:>12,.0f} events/s ({cpu:,.0f} a second of processor)")
+        _, alone, rate = asyncio.run(from_the_log(folder, min(options.events, 200_000)))
+        print(f"{'reader alone, from a real log':40} {alone:>12,.0f} events/s")
+        print(f"{'from a real log into SQLite':40} {rate:>12,.0f} events/s")
         print(
             f"{'resident memory at most':40} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:>12,.0f} MiB\n"
         )

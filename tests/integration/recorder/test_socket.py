@@ -259,6 +259,23 @@ def test_a_slow_client_is_ended_and_costs_nobody_else(make, connect):
     assert len(raw) - (len(received) - 1) == sink.server.dropped
 
 
+def test_what_could_not_be_delivered_at_close_is_counted(make, connect, monkeypatch, capsys):
+    """A client that does not read gets what its buffers hold; the rest is counted and told, not lost in silence."""
+    monkeypatch.setattr("loopcast_recorder.socket_sink.CLOSE_SECONDS", 0.3)
+    sink = make(queue_bytes=100_000_000)
+    client = connect()
+    joined(sink, 1)
+    raw = [{"event": "action_output", "line": f"{n} " + "x" * 1000} for n in range(3000)]
+
+    sink.write(0, log(raw, run="r"))
+    sink.close()
+    received = [line for line in client if line.endswith(b"\n")]
+
+    assert raw[: len(received)] == [json.loads(line) for line in received]
+    assert 0 < sink.server.dropped <= len(raw) - len(received)
+    assert "socket_undelivered" in capsys.readouterr().out
+
+
 def test_a_client_that_leaves_is_forgotten(make, connect):
     """Its place is free, and nothing counts as dropped."""
     sink = make(max_clients=1)
