@@ -1,6 +1,6 @@
 """Events into rows: runs, loops, states, actions, evaluations and usage."""
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorder_log import deliver, envelopes, lines
 
@@ -183,6 +183,7 @@ def test_events_with_a_run_id_and_loop_on_each_fold_the_same():
     assert before["actions"] == after["actions"]
 
 
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_rows_do_not_depend_on_how_the_log_was_cut(data):
     """Whatever the batches, and whatever was loaded anew between them, the rows are the same."""

@@ -8,7 +8,7 @@ import random
 import msgspec
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorder_log import cut, deliver, envelopes, lines
 
@@ -217,6 +217,7 @@ def test_a_file_that_others_cut_is_noticed(make, tmp_path, capsys):
     assert path.read_bytes()[5:] == slice_data(LOG[10].body) + b"\n"
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=255))
 def test_any_experiment_has_a_safe_name(experiment):
     """Whatever an experiment is called, its files lie in one folder of their own, right below the recorder's."""
