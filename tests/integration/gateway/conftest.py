@@ -39,6 +39,7 @@ class Gateway:
     """A running gateway."""
 
     def __init__(self, url, **settings):
+        self.url = url
         self.port, self.ops_port = free_port(), free_port()
         clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
         given = {f"LOOPCAST_{name.upper()}": str(value) for name, value in settings.items()}
@@ -59,12 +60,13 @@ class Gateway:
     def ws(self):
         return f"ws://127.0.0.1:{self.port}/ws"
 
-    def wait_ready(self):
+    def wait_ready(self, status=200):
+        """Wait until the readiness probe answers with `status`."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.process.communicate()[1]
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"http://127.0.0.1:{self.ops_port}/readyz").status_code == 200:
+                if httpx.get(f"http://127.0.0.1:{self.ops_port}/readyz").status_code == status:
                     return self
             time.sleep(0.05)
         raise AssertionError("the gateway was never ready")
@@ -88,21 +90,27 @@ def start_gateway(vhost_url):
     """Starts gateways on a virtual host of this test, with settings; each has to end well and log no defect."""
     running = []
 
-    def start(**settings):
+    def start(*, wait=True, **settings):
         running.append(Gateway(vhost_url, **settings))
-        return running[-1].wait_ready()
+        return running[-1].wait_ready() if wait else running[-1]
 
     yield start
     for gateway in running:
-        log = gateway.stop()
-        assert 0 == gateway.process.returncode, log
-        assert "Traceback" not in log, log
+        _check(gateway)
 
 
-@pytest.fixture
-def gateway(start_gateway):
-    """A running gateway with its own log."""
-    return start_gateway()
+@pytest.fixture(scope="module")
+def gateway(module_vhost_url):
+    """A running gateway that the tests of a module share: others' events may be in its log."""
+    shared = Gateway(module_vhost_url)
+    yield shared.wait_ready()
+    _check(shared)
+
+
+def _check(gateway):
+    log = gateway.stop()
+    assert 0 == gateway.process.returncode, log
+    assert "Traceback" not in log, log
 
 
 class Feed:
@@ -115,6 +123,17 @@ class Feed:
         self._emitter = new_emitter()
         self._counts = {}
         self._publisher = Publisher(self._client, url, name="feed")
+        self._ids = set()
+
+    async def settle(self, *gateways):
+        """Wait until these gateways have read everything that was published: a confirm says that the log has it."""
+        async with asyncio.timeout(30), httpx.AsyncClient() as client:
+            for gateway in gateways:
+                while True:
+                    listed = (await client.get(f"{gateway.http}/v1/experiments")).json()["experiments"]
+                    if sum(one["events"] for one in listed) >= len(self._ids):
+                        break
+                    await asyncio.sleep(0.02)
 
     async def __aenter__(self):
         await ensure(self._client, self._url, self.topology, mode="declare", name="feed")
@@ -149,6 +168,7 @@ class Feed:
     async def publish(self, events):
         """Publish events as they are, and wait for the confirm."""
         partitions = self.topology.partitions
+        self._ids.update(event.id for event in events)
         messages = [to_message(e, partition_of(e.experiment, partitions)) for e in events]
         for start in range(0, len(messages), 1000):
             await self._publisher.publish(messages[start : start + 1000], timeout=30)
@@ -156,9 +176,11 @@ class Feed:
 
 
 @pytest.fixture
-def feed(vhost_url):
-    """Makes a feed for the log of this test: enter it with `async with`, then `send` objects."""
-    return lambda partitions=1: Feed(vhost_url, partitions)
+def feed(request):
+    """Makes a feed for the log of this test's gateway: enter it with `async with`, then `send` objects."""
+    shared = "gateway" in request.fixturenames
+    url = request.getfixturevalue("module_vhost_url" if shared else "vhost_url")
+    return lambda partitions=1: Feed(url, partitions)
 
 
 class Viewer:
@@ -208,7 +230,13 @@ class Viewer:
 @contextlib.asynccontextmanager
 async def watching(gateway, experiment=None, **options):
     path = "" if experiment is None else f"/experiments/{quote(experiment, safe='')}"
-    options = {"subprotocols": ["loopcast.v1.json"], "max_size": None, "compression": None, **options}
+    options = {
+        "subprotocols": ["loopcast.v1.json"],
+        "max_size": None,
+        "max_queue": None,
+        "compression": None,
+        **options,
+    }
     async with connect(gateway.ws + path, **options) as socket:
         viewer = Viewer(socket)
         viewer.welcome = await viewer.frame()

@@ -93,12 +93,12 @@ async def test_a_retry_is_seen_once(gateway, feed, watch):
     assert [1, 2, 3] == [frame["event"]["data"]["n"] for frame in frames]
 
 
-async def test_what_a_stranger_publishes_is_an_event(gateway, feed, watch, vhost_url):
+async def test_what_a_stranger_publishes_is_an_event(gateway, feed, watch):
     """A message of some other program is shown as far as it is understood, in a frame that is JSON."""
     aio_pika = pytest.importorskip("aio_pika")
     async with feed(), watch(gateway) as viewer:
         await viewer.follow("exp-1")
-        connection = await aio_pika.connect(vhost_url)
+        connection = await aio_pika.connect(gateway.url)
         async with connection:
             channel = await connection.channel()
             exchange = await channel.get_exchange("loopcast.events")
@@ -160,8 +160,9 @@ async def test_pings_both_ways(start_gateway, watch):
     assert [subscribed["pos"]] == ping["pos"]
 
 
-async def test_stats_and_metrics_count(gateway, feed, watch):
+async def test_stats_and_metrics_count(start_gateway, feed, watch):
     """The numbers of /v1/stats and of the metrics are those of what happened."""
+    gateway = start_gateway()
     async with feed() as log, watch(gateway) as one, watch(gateway) as everything:
         await one.follow("exp-1")
         await everything.follow("*")

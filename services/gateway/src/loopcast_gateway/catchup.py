@@ -11,15 +11,12 @@ from loopcast_gateway.chase import Chase, Lost
 from loopcast_gateway.frames import text_frame
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub, Lane, Subscription
-from loopcast_gateway.protocol import CaughtUp, Earliest, Frame, Gap, Id, Subscribed, encode
+from loopcast_gateway.protocol import CaughtUp, Earliest, Frame, Gap, Id, Reason, Subscribed, encode
 from loopcast_gateway.prover import Prover
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
 
 __all__ = ["CatchUp"]
-
-LIMIT = "limit"
-UNAVAILABLE = "unavailable"
 
 
 class CatchUp:
@@ -50,7 +47,7 @@ class CatchUp:
                 id=id_,
                 experiment_id=subscription.experiment,
                 recovered=False if cut else None,
-                reason=LIMIT if cut else None,
+                reason=Reason.LIMIT if cut else None,
             ),
         )
         await self._catch_up(subscription, begins)
@@ -124,7 +121,7 @@ class CatchUp:
         if verdict is not Anchor.PROVEN:
             return str(verdict)
         tail = self._tails[position.partition].partition.tail
-        return LIMIT if tail - position.offset > self._max_scan else None
+        return Reason.LIMIT if tail - position.offset > self._max_scan else None
 
     async def _beginning(self, lane: Lane) -> int:
         """The offset behind which a replay of everything begins: -1, or as far back as one replay may read."""
@@ -162,4 +159,4 @@ def _one_or_many(tokens: list[str]) -> str | list[str] | None:
 def _reason_of(error: Exception) -> str:
     if isinstance(error, LogChanged):
         return str(error.reason)
-    return str(error) if isinstance(error, Lost) else UNAVAILABLE
+    return str(error) if isinstance(error, Lost) else Reason.UNAVAILABLE

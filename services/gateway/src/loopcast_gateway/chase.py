@@ -9,17 +9,18 @@ meanwhile cost no memory, nothing comes twice and nothing is left out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
-from loopcast.errors import LogChanged, LoopcastError
+from loopcast.errors import LoopcastError
 from loopcast.position import Anchor, Position
 from loopcast.routing import ANYWHERE
 from loopcast_gateway.entry import Entry
-from loopcast_gateway.frames import join
+from loopcast_gateway.frames import CHUNK_BYTES, join
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub, Lane, Subscription
 from loopcast_gateway.partition import Partition
+from loopcast_gateway.protocol import Reason
 
 __all__ = ["Chase", "Lost", "Patient"]
 
@@ -102,16 +103,27 @@ class Chase:
             self._same_log()
             await self._send(entries)
             if stretch.scanned > self._budget:
-                raise Lost("limit")
+                raise Lost(Reason.LIMIT)
         if stretch.verdict is not Anchor.PROVEN:
-            raise Lost(stretch.verdict or "unavailable")
+            raise Lost(stretch.verdict or Reason.UNAVAILABLE)
         self._budget -= stretch.scanned
         if stretch.last is not None:
             self._place = Position.of(self._partition.number, stretch.last.offset, stretch.last.message_id)
         self._advance(until)
 
     async def _send(self, entries: Sequence[Entry]) -> bool:
-        """Send those of `entries` that are this lane's to send; whether that took any waiting."""
+        """Send those of `entries` that are this lane's to send, as the viewer reads; whether that took any waiting."""
+        waited = False
+        for part in _parts(entries):
+            if not self._hub.active(self._subscription):
+                break
+            self._put(part)
+            if self._viewer.congested:
+                await self._viewer.room()
+                waited = True
+        return waited
+
+    def _put(self, entries: Sequence[Entry]) -> None:
         several = self._hub.partitions > 1
         mine = self._hub.unsent(self._subscription, entries)
         live = self._lane.origin
@@ -119,17 +131,24 @@ class Chase:
         for chunk in join(frames):
             self._subscription.viewer.put(chunk)
         self.sent += len(mine)
-        if entries:
-            self._place = entries[-1].position
-            self._advance(entries[-1].offset)
-        if not self._viewer.congested:
-            return False
-        await self._viewer.room()
-        return True
+        self._place = entries[-1].position
+        self._advance(entries[-1].offset)
 
     def _advance(self, offset: int) -> None:
         self._lane.cursor = max(self._lane.cursor, offset)
 
     def _same_log(self) -> None:
         if self._partition.generation != self._generation:
-            raise Lost(LogChanged("").reason)
+            raise Lost(Reason.EPOCH_CHANGED)
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """`entries` in parts of about a chunk: what is given to a viewer that may stop reading at any time."""
+    start = size = 0
+    for end, entry in enumerate(entries):
+        if end > start and size + entry.size > CHUNK_BYTES:
+            yield entries[start:end]
+            start, size = end, 0
+        size += entry.size
+    if entries:
+        yield entries[start:]

@@ -113,11 +113,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def congested(self) -> bool:
-        """Whether the socket takes no more for now."""
-        return self._paused
+        """Whether the viewer should read before it is sent more history."""
+        return self._paused or self._outbox.size > self._gateway.outbox_bytes // 4
 
     async def room(self) -> None:
-        """Wait until the socket has taken all that waits, or is gone."""
+        """Write, and wait until the socket has taken all that waits or is gone."""
+        self.flush()
         while self._paused and not self._transport.is_closing():
             self._room = self._room or asyncio.Event()
             await self._room.wait()
@@ -199,22 +200,36 @@ class Connection(asyncio.Protocol):
 
     def _text(self, frame: Frame) -> None:
         if self._parts is None and frame.fin:
-            self._gateway.sessions.received(self, bytes(frame.data))
+            self._command(bytes(frame.data))
             return
         self._parts = [*(self._parts or ()), bytes(frame.data)]
         if frame.fin:
             text, self._parts = b"".join(self._parts), None
-            self._gateway.sessions.received(self, text)
+            self._command(text)
+
+    def _command(self, text: bytes) -> None:
+        if not text.isascii():
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                # The parser leaves this to whoever reads text (RFC 6455, 8.1).
+                self.close(close_codes.INVALID_DATA)
+                return
+        self._gateway.sessions.received(self, text)
 
     def _say(self, writes: Iterable[bytes]) -> None:
         """Put the parser's control frames behind what waits: a peer that only asks and never reads is slow, too."""
         for data in writes:
-            if data is SEND_EOF or not data:
-                self._queued = True
-                self.flush()
-                self._transport.close()
-            else:
+            if data != SEND_EOF:
                 self.put(data)
+                continue
+            self.flush()
+            # Closing at once would answer bytes that are still on their way with a reset, which takes the close frame
+            # with it: the peer's own end, or the time limit, closes.
+            if self._transport.can_write_eof() and not self._transport.is_closing():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
 
     def _too_slow(self) -> None:
         """

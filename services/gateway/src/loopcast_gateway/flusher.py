@@ -27,6 +27,11 @@ class Flusher:
         self._waiting: list[Flushable] = []
         self._scheduled = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be written."""
+        return not self._scheduled
+
     def add(self, viewer: Flushable) -> None:
         """Flush `viewer` in this turn; once is enough however much is put into its outbox."""
         self._waiting.append(viewer)

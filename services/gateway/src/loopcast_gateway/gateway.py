@@ -90,6 +90,11 @@ class Gateway:
         """How many viewers there are."""
         return sum(map(len, self._slots))
 
+    @property
+    def congested(self) -> int:
+        """The sockets of how many viewers take no more for now."""
+        return sum(viewer.congested for slot in self._slots for viewer in slot)
+
     def joined(self, viewer: Connection, experiment: str | None) -> None:
         """A handshake was finished."""
         min(self._slots, key=len).add(viewer)

@@ -5,9 +5,9 @@ Pure: a viewer is anything with :meth:`Viewer.put`. A subscription has a *lane* 
 for an experiment, all for `*`). A lane is live, and then :meth:`Hub.dispatch` feeds it; or it is catching up, and then
 whoever replays its history calls :meth:`Hub.go_live` in the same step in which it has sent all that there is.
 
-A viewer of `*` that also follows `e` by itself gets an event of `e` once: by the lane of `e` if it came after both
-subscriptions, else by each history that was asked for. So when `e` is unsubscribed while one of the two is still
-catching up, the lane of `e` *lingers* until both are live: what it has not sent yet, nobody else will.
+A viewer of `*` that also follows `e` by itself gets an event of `e` that came after it began to follow `e` by the lane
+of `e` alone; what came before is in each history that was asked for. So when `e` is unsubscribed while one of the two
+is still catching up, the lane of `e` *lingers* until both are live: what it has not sent yet, nobody else will.
 """
 
 from __future__ import annotations
@@ -125,12 +125,6 @@ class Hub:
         """
         for lane in subscription.lanes:
             lane.cursor, lane.origin = cursors[lane.partition], tails[lane.partition]
-        if subscription.experiment == ANYWHERE:
-            # What came before is in the history of `*`, too.
-            for other in self._of[subscription.viewer].values():
-                for lane in other.lanes:
-                    if lane.origin != UNPLACED:
-                        lane.origin = max(lane.origin, tails[lane.partition])
 
     def go_live(self, subscription: Subscription, lane: Lane) -> None:
         """From now on, :meth:`dispatch` feeds this lane."""

@@ -10,6 +10,7 @@ from loopcast.errors import LoopcastError
 from loopcast.position import Anchor, Position
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.history import History
+from loopcast_gateway.protocol import Reason
 from loopcast_gateway.prover import Prover
 from loopcast_gateway.query import Query
 from loopcast_gateway.tail import Tail
@@ -82,7 +83,7 @@ class Pages:
             if len(found) > query.limit or stretch.scanned > self._max_scan:
                 break
         if stretch.verdict is not Anchor.PROVEN:
-            raise Gone(stretch.verdict or "unavailable")
+            raise Gone(stretch.verdict or Reason.UNAVAILABLE)
         last = stretch.last
         place = None if last is None else str(Position.of(self._partition.number, last.offset, last.message_id))
         return self._forward(found, query, whole=stretch.done, last=place)

@@ -13,10 +13,10 @@ from typing import Literal
 import msgspec
 
 from loopcast.errors import InvalidExperiment, InvalidPosition
-from loopcast.position import Position
+from loopcast.position import Anchor, Position
 from loopcast.routing import ANYWHERE, NOWHERE, check_experiment
 
-__all__ = ["COMMANDS", "FRAMES", "SUBPROTOCOL", "Command", "ErrorName", "Refused", "encode", "read_command"]
+__all__ = ["COMMANDS", "FRAMES", "SUBPROTOCOL", "Command", "ErrorName", "Reason", "Refused", "encode", "read_command"]
 
 SUBPROTOCOL = "loopcast.v1.json"
 
@@ -53,6 +53,15 @@ _CODES = {
     ErrorName.BAD_REQUEST: 107,
     ErrorName.NOT_AVAILABLE: 108,
 }
+
+
+class Reason(enum.StrEnum):
+    """Why events are missing. The first two are what the log itself proves (:class:`loopcast.position.Anchor`)."""
+
+    TRUNCATED = Anchor.TRUNCATED.value
+    EPOCH_CHANGED = Anchor.EPOCH_CHANGED.value
+    LIMIT = "limit"
+    UNAVAILABLE = "unavailable"
 
 
 class Refused(Exception):

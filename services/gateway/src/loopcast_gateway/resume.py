@@ -43,7 +43,7 @@ class Stretch:
         self.done = self.empty
         """Whether nothing more is to be read: the end was reached, or the log is not the one that was asked for."""
         self.scanned = 0
-        """How many messages were read."""
+        """How many messages were read, the lead-in not counted."""
         self.last: Delivery | None = None
         """The last message of the stretch so far, whatever it was: a place to go on from."""
 
@@ -59,7 +59,7 @@ class Stretch:
             if self.done or self._ends_before(delivery):
                 self.done = True
                 break
-            self.scanned += 1
+            self.scanned += delivery.offset > self._behind
             self.last = delivery
             entry = self._read(delivery, self._repeats)
             if entry is not None and delivery.offset > self._behind:

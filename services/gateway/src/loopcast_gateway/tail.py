@@ -21,6 +21,7 @@ from loopcast.ids import uuid7
 from loopcast.topology import APP_ID, HEARTBEAT
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.partition import Partition
+from loopcast_gateway.protocol import Reason
 
 __all__ = ["Tail"]
 
@@ -88,7 +89,7 @@ class Tail:
                     try:
                         await self._follow(reason)
                     except BrokerError as error:
-                        reason = error.reason if isinstance(error, LogChanged) else "unavailable"
+                        reason = error.reason if isinstance(error, LogChanged) else Reason.UNAVAILABLE
                         log.warning("log_lost", stream=self._stream, reason=str(error))
                     self.ready.clear()
                     self.partition.reset()

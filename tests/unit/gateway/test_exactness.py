@@ -1,0 +1,345 @@
+"""
+Whatever happens in whatever order, a viewer gets each event that it asked for, once, or hears that some are missing.
+
+The hub, the rings, the stretches and the chase are real; the log, its readers and the viewer's socket are made up here,
+so that Hypothesis can interleave them as no broker would.
+"""
+
+import asyncio
+import json
+import struct
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopcast.broker.interface import Delivery
+from loopcast.errors import BrokerUnavailable
+from loopcast.position import Position
+from loopcast.topology import APP_ID, HEARTBEAT
+from loopcast_gateway.catchup import CatchUp
+from loopcast_gateway.hub import Hub
+from loopcast_gateway.partition import Partition
+from loopcast_gateway.tally import Tally
+
+
+class Log:
+    """A stream in memory, with offsets that rise but have holes, as a broker's do."""
+
+    def __init__(self):
+        self.messages = []
+        self._sequences = Counter()
+
+    def append(self, experiment):
+        """An event, a heartbeat (None), or the last event of an experiment once more (in upper case)."""
+        offset = self.messages[-1].offset + 1 + len(self.messages) % 7 // 6 if self.messages else 0
+        if experiment is None:
+            self._add(offset, f"beat-{offset}", HEARTBEAT, b"{}", {})
+            return
+        repeat, experiment = experiment.isupper(), experiment.lower()
+        number = self._sequences[experiment] = max(1, self._sequences[experiment] + (not repeat))
+        headers = {"experiment": experiment, "run": experiment, "emitter": "e", "sequence": number, "recorded": number}
+        body = f'{{"experiment":"{experiment}","n":{number}}}'.encode()
+        self._add(offset, f"{experiment}-{number}", "t", body, headers)
+
+    def _add(self, offset, id_, type_, body, headers):
+        message = Delivery(
+            tag=0,
+            routing_key="",
+            body=body,
+            message_id=id_,
+            type=type_,
+            headers=headers,
+            app_id=APP_ID,
+            offset=offset,
+        )
+        self.messages.append(message)
+
+    def events(self):
+        """(experiment, n, offset) of each event's first copy."""
+        seen, found = set(), []
+        for message in self.messages:
+            if message.type != HEARTBEAT and message.message_id not in seen:
+                seen.add(message.message_id)
+                found.append((message.headers["experiment"], message.headers["sequence"], message.offset))
+        return found
+
+
+class History:
+    """Reads the log in small batches, giving way to everything else between them."""
+
+    def __init__(self, log, batch):
+        self._log = log
+        self._batch = batch
+
+    async def read(self, partition, stretch, *, start=None):  # noqa: ARG002
+        begin = stretch.start
+        while not stretch.empty and not stretch.done:
+            await asyncio.sleep(0)
+            batch = [m for m in self._log.messages if m.offset >= begin][: self._batch]
+            if not batch:
+                raise BrokerUnavailable("silent")
+            yield stretch.feed(batch)
+            begin = batch[-1].offset + 1
+
+    async def first(self, partition, offset):  # noqa: ARG002
+        await asyncio.sleep(0)
+        begin = 0 if offset == "first" else offset
+        for message in self._log.messages:
+            if message.offset >= begin:
+                return message
+        raise BrokerUnavailable("silent")
+
+
+class Tail:
+    """What reads the log to its end: here, when it is told to."""
+
+    def __init__(self, log, partition):
+        self.partition = partition
+        self.ready = asyncio.Event()
+        self._log = log
+        self._read = 0
+
+    def catch_up(self, count):
+        batch = self._log.messages[self._read : self._read + count]
+        self._read += len(batch)
+        return self.partition.take(batch)
+
+    async def mark(self, timeout):  # noqa: ARG002
+        self._log.append(None)
+        return self._log.messages[-1].offset
+
+
+class Viewer:
+    """A socket that may be full."""
+
+    def __init__(self):
+        self.frames = []
+        self.congested = False
+        self._room = asyncio.Event()
+
+    def put(self, chunk):
+        while chunk:
+            size, at = chunk[1], 2
+            if size == 126:
+                (size,), at = struct.unpack(">H", chunk[2:4]), 4
+            self.frames.append(json.loads(chunk[at : at + size]))
+            chunk = chunk[at + size :]
+
+    async def room(self):
+        while self.congested:
+            self._room.clear()
+            await self._room.wait()
+
+    def read(self, congested):
+        self.congested = congested
+        self._room.set()
+
+
+class World:
+    """All of them together."""
+
+    def __init__(self, *, ring, batch):
+        self.log = Log()
+        self.partition = Partition(0, ring_events=ring, ring_bytes=10**6, ring_total_bytes=10**6)
+        self.tail = Tail(self.log, self.partition)
+        self.hub = Hub(1)
+        self.viewer = Viewer()
+        self.catch_up = CatchUp(self.hub, [self.tail], History(self.log, batch), Tally(), max_scan=10**6)
+        self.tasks = []
+        self.log.append(None)
+        self.read(1)
+        self.tail.ready.set()
+
+    def read(self, count):
+        self.hub.dispatch(0, self.tail.catch_up(count))
+
+    def subscribe(self, experiment, start):
+        """From "now", "earliest", or behind the n-th message that was read; where it begins, None if it is refused."""
+        if self.hub.get(self.viewer, experiment) is not None:
+            return None
+        subscription = self.hub.add(self.viewer, experiment)
+        tail = self.partition.tail
+        if start == "now":
+            self.hub.place(subscription, {0: tail}, [tail])
+            self.catch_up.from_now(subscription, None)
+            return tail
+        if start == "earliest":
+            self.hub.place(subscription, {0: -1}, [tail])
+            self._run(self.catch_up.from_earliest(subscription, None))
+            return -1
+        known = [message for message in self.log.messages if message.offset <= tail]
+        anchor = known[start % len(known)]
+        self.hub.place(subscription, {0: anchor.offset}, [tail])
+        position = Position.of(0, anchor.offset, anchor.message_id)
+        self._run(self.catch_up.from_positions(subscription, {0: position}, None))
+        return anchor.offset
+
+    def _run(self, work):
+        self.tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def happen(self, what, value):
+        if what == "publish":
+            for experiment in value:
+                self.log.append(experiment)
+        elif what == "read":
+            self.read(value)
+        elif what == "full":
+            self.viewer.read(value)
+        else:
+            for _ in range(value):
+                await asyncio.sleep(0)
+
+    async def settle(self):
+        """Let the viewer read, and the tail reach the end, until nothing more happens."""
+        self.viewer.read(False)
+        self.read(len(self.log.messages))
+        await asyncio.gather(*self.tasks)
+
+    def seen(self):
+        return [f["event"] for f in self.viewer.frames if f["type"] == "event"]
+
+    def said(self, kind):
+        return [f for f in self.viewer.frames if f["type"] == kind]
+
+
+starts = st.one_of(st.sampled_from(["now", "earliest"]), st.integers(0, 40))
+happenings = st.one_of(
+    st.tuples(st.just("publish"), st.lists(st.sampled_from(["a", "b", "A", None]), max_size=8)),
+    st.tuples(st.just("read"), st.integers(1, 6)),
+    st.tuples(st.just("turns"), st.integers(1, 12)),
+    st.tuples(st.just("full"), st.booleans()),
+)
+subscriptions = st.one_of(
+    st.tuples(st.just("subscribe"), st.sampled_from(["a", "b", "*"]), starts),
+    st.tuples(st.just("unsubscribe"), st.sampled_from(["a", "b", "*"])),
+)
+worlds = st.fixed_dictionaries({"ring": st.integers(1, 6), "batch": st.integers(1, 7)})
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    worlds, st.lists(happenings, max_size=25), st.sampled_from(["a", "*"]), starts, st.lists(happenings, max_size=25)
+)
+def test_one_subscription_is_exact(shape, before, experiment, start, after):
+    """One subscription gets every event behind its beginning, once each, in the order of the log."""
+
+    async def scenario():
+        world = World(**shape)
+        for step in before:
+            await world.happen(*step)
+        behind = world.subscribe(experiment, start)
+        for step in after:
+            await world.happen(*step)
+        await world.settle()
+        return world, behind
+
+    world, behind = asyncio.run(scenario())
+    wanted = [(e, n) for e, n, offset in world.log.events() if offset > behind and experiment in (e, "*")]
+
+    assert wanted == [(event["experiment"], event["n"]) for event in world.seen()]
+    assert [] == world.said("gap")
+    if start != "now":
+        assert 1 == len(world.said("caught_up"))
+
+
+@settings(max_examples=500, deadline=None)
+@given(worlds, st.lists(st.one_of(happenings, subscriptions), max_size=50))
+def test_any_subscriptions_lose_nothing_and_repeat_only_history(shape, steps):
+    """
+    Over any subscribing and unsubscribing, nothing that was asked for is missing, and what is live comes once.
+
+    An event comes at least once if a subscription that still stands covers it. It comes at most once for each history
+    that it was in when that was asked for, and once live.
+    """
+
+    async def scenario():
+        world, current, asked = World(**shape), {}, []
+        for what, *values in steps:
+            if what == "subscribe":
+                behind = world.subscribe(*values)
+                if behind is not None:
+                    current[values[0]] = behind
+                    asked.append((values[0], behind, world.partition.tail))
+            elif what == "unsubscribe":
+                world.hub.remove(world.viewer, values[0])
+                current.pop(values[0], None)
+            else:
+                await world.happen(what, *values)
+        await world.settle()
+        return world, current, asked
+
+    world, current, asked = asyncio.run(scenario())
+    seen = Counter((event["experiment"], event["n"]) for event in world.seen())
+    for experiment, number, offset in world.log.events():
+        names = (experiment, "*")
+        covered = any(name in names and offset > behind for name, behind in current.items())
+        history = sum(name in names and behind < offset <= tail for name, behind, tail in asked)
+        live = any(name in names and offset > tail for name, _, tail in asked)
+
+        assert covered <= seen[experiment, number] <= history + live, (experiment, number, offset)
+    assert [] == world.said("gap")
+
+
+busy = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.lists(st.sampled_from(["a", "a", "b"]), min_size=1, max_size=5)),
+        st.tuples(st.just("read"), st.integers(1, 5)),
+        st.tuples(st.just("turns"), st.integers(1, 4)),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(worlds, st.lists(busy, min_size=4, max_size=4), st.tuples(starts, starts), st.booleans())
+def test_everything_stays_whole_beside_one_in_detail(shape, fillings, places, everything_first):
+    """A viewer of * misses nothing of an experiment that it also followed by itself for a while."""
+
+    async def scenario():
+        world, behind = World(**shape), {}
+        order = ["*", "a"] if everything_first else ["a", "*"]
+        for filling, step in zip(fillings, [*zip(order, places, strict=True), None, None], strict=True):
+            for happening in filling:
+                await world.happen(*happening)
+            if step is not None:
+                behind[step[0]] = world.subscribe(*step)
+            else:
+                world.hub.remove(world.viewer, "a")
+        world.log.append("a")
+        await world.settle()
+        return world, behind
+
+    world, behind = asyncio.run(scenario())
+    seen = Counter((event["experiment"], event["n"]) for event in world.seen())
+    missing = [(e, n) for e, n, offset in world.log.events() if offset > behind["*"] and not seen[e, n]]
+
+    assert [] == missing
+    assert 1 == world.hub.count(world.viewer)
+    assert world.hub.get(world.viewer, "a") is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds, st.lists(st.sampled_from(["a", "b"]), min_size=4, max_size=30), st.integers(0, 90))
+def test_a_position_of_another_log_is_never_resumed(shape, published, offset):
+    """A position that the log does not have, past its end or with another message in its place, is said to be none."""
+
+    async def scenario():
+        world = World(**shape)
+        for experiment in published:
+            world.log.append(experiment)
+        world.read(len(world.log.messages))
+        subscription = world.hub.add(world.viewer, "a")
+        world.hub.place(subscription, {0: offset}, [world.partition.tail])
+        position = Position.of(0, offset, "an id of another log")
+        await world.catch_up.from_positions(subscription, {0: position}, None)
+        world.log.append("a")
+        world.read(100)
+        return world
+
+    world = asyncio.run(scenario())
+    answer = world.viewer.frames[0]
+
+    assert ("subscribed", False) == (answer["type"], answer["recovered"])
+    assert answer["reason"] in ("epoch_changed", "truncated")
+    assert 1 == len(world.seen())
