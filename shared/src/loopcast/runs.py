@@ -120,8 +120,12 @@ class Runs:
     def identify(self, event: Mapping[str, object]) -> Identity:
         """The run of `event`, the next one of this source."""
         type_, depth = event_type(event), _depth(event)
-        if depth == 0 and self._last is not None and type_ not in _SPECIAL:
-            return self._last
+        if depth == 0 and self._last is not None:
+            if type_ not in _SPECIAL:
+                return self._last
+            if type_ == "state_enter":
+                self._follow(event, type_, depth)
+                return self._last
         change = self._change(event, type_, depth)
         loop = (_text(event, "loop") or self._loop(depth)) if depth else None
         self._follow(event, type_, depth)  # a sub-loop's end takes its name away, so that was read before

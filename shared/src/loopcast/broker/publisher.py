@@ -59,6 +59,8 @@ class Publisher:
         )
 
     async def __aenter__(self) -> Publisher:
+        # Asked for once: it is a system call each time (3.11).
+        self._loop = asyncio.get_running_loop()
         self._supervisor.start()
         return self
 
@@ -140,7 +142,7 @@ class Publisher:
         link = self._ready()
         entries, fresh = self._window.add(messages)
         link.publish(fresh)
-        call = _Call(entries)
+        call = _Call(entries, self._loop)
         self._calls.add(call)
         call.settlements.add_done_callback(lambda _: self._left(call))
         return call.settlements
@@ -205,9 +207,9 @@ class _Call:
 
     __slots__ = ("_entries", "_left", "settlements")
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[Entry], loop: asyncio.AbstractEventLoop) -> None:
         self._entries = entries
-        self.settlements: asyncio.Future[list[Settlement]] = asyncio.get_running_loop().create_future()
+        self.settlements: asyncio.Future[list[Settlement]] = loop.create_future()
         waiting = {id(entry): entry for entry in entries}
         self._left = len(waiting)
         for entry in waiting.values():

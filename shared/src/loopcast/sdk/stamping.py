@@ -7,7 +7,6 @@ runs inside the agent's loop, for every event.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import time
 from collections.abc import Mapping
@@ -22,6 +21,9 @@ __all__ = ["Stamper"]
 
 MAX_RUNS = 10_000
 """How many runs are counted before the numbers start anew, under a new emitter."""
+
+
+MAX_TYPES = 1000
 
 
 class Stamper:
@@ -39,6 +41,7 @@ class Stamper:
         self._prepared: tuple[object, ...] = ()
         self._before_type = self._before_time = self._before_number = self._before_data = ""
         self._numbers: dict[str, int] = {}
+        self._types: dict[str, str] = {}
         self.emitter = new_emitter()
         self.coerced = 0
         """Values and keys that JSON has no place for and that were changed."""
@@ -62,7 +65,7 @@ class Stamper:
                 '{"specversion":"1.0","id":"',
                 uuid7(),
                 self._before_type,
-                coerce_type(event_type(event)),
+                self._type(event_type(event)),
                 self._before_time,
                 _time(event.get("ts")),
                 self._before_number,
@@ -71,6 +74,14 @@ class Stamper:
             )
         )
         return b"".join((head.encode("ascii"), data, b"}"))
+
+    def _type(self, named: str) -> str:
+        type_ = self._types.get(named)
+        if type_ is None:
+            if len(self._types) >= MAX_TYPES:
+                self._types.clear()
+            type_ = self._types[named] = coerce_type(named)
+        return type_
 
     def _number(self, run: str) -> int:
         number = self._numbers.get(run, 0) + 1
@@ -104,11 +115,4 @@ def _now() -> int:
 
 def _time(ts: object) -> str:
     """The event's own time, else this moment."""
-    if isinstance(ts, str) and len(ts) == 32 and ts.endswith("+00:00"):
-        # How little-loops writes it: what is to be checked is only that there is such a moment.
-        try:
-            dt.datetime.fromisoformat(ts)
-        except ValueError:
-            return format_time(_now())
-        return ts[:26] + "Z"
     return (None if ts is None else normalize_time(ts)) or format_time(_now())
