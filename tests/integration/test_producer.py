@@ -348,3 +348,69 @@ def test_sigterm_finishes_what_is_in_flight(module_vhost_url, tmp_path):
 
         assert b"202" == answer[9:12]
         assert 0 == producer.process.wait(20)
+
+
+def post_request(body, *more, path="/v1/experiments/wire/events", version="1.1"):
+    head = "".join(f"{line}\r\n" for line in ("Host: x", "Content-Type: application/json", *more))
+    return f"POST {path} HTTP/{version}\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def read_answers(s, count):
+    """Status and body of `count` answers, and what came after them."""
+    data, answers = b"", []
+    while len(answers) < count:
+        head, end, rest = data.partition(b"\r\n\r\n")
+        size = int(re.search(rb"content-length: (\d+)", head)[1]) if end else 0
+        if end and len(rest) >= size:
+            answers.append((int(head[9:12]), json.loads(rest[:size])))
+            data = rest[size:]
+            continue
+        received = s.recv(65536)
+        assert received, (answers, data)
+        data += received
+    return answers, data
+
+
+async def test_pipelined_requests_are_answered_in_order(producer, log_of):
+    """Requests that come before the last is answered wait for it, in their order, whatever way each goes."""
+    requests = [
+        post_request(b'{"event":"p","n":1}'),
+        post_request(b'{"event":"p","n":2}', "Content-Encoding: identity"),
+        b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n",
+        post_request(b"{broken"),
+        post_request(b'{"event":"p","n":3}', path="/v1/experiments/wire/events?query=1"),
+        post_request(b'{"event":"p","n":4}'),
+    ]
+    with socket.create_connection(("127.0.0.1", producer.port)) as s:
+        s.settimeout(20)
+        s.sendall(b"".join(requests))
+        answers, rest = read_answers(s, len(requests))
+        s.sendall(requests[0])
+        read_answers(s, 1)
+
+    assert ([202, 202, 200, 400, 202, 202], b"") == ([status for status, _ in answers], rest)
+    assert [1, 2, 3, 4, 1] == [json.loads(slice_data(message.body))["n"] for message in await log_of("wire", 5)]
+
+
+@pytest.mark.parametrize(("more", "version"), [(["Connection: close"], "1.1"), ([], "1.0")])
+def test_a_connection_that_is_not_kept_is_closed(producer, more, version):
+    """A client that wants no more gets its answer and the end."""
+    with socket.create_connection(("127.0.0.1", producer.port)) as s:
+        s.settimeout(20)
+        s.sendall(post_request(b"{}", *more, version=version))
+        ((status, _),), rest = read_answers(s, 1)
+
+        assert (202, b"", b"") == (status, rest, s.recv(1))
+
+
+def test_a_body_is_asked_for_where_the_client_waits(producer):
+    """`Expect: 100-continue` is answered, also where the body will be refused."""
+    with socket.create_connection(("127.0.0.1", producer.port)) as s:
+        s.settimeout(20)
+        request = post_request(b'{"event":"x"}', "Expect: 100-continue")
+        s.sendall(request[:-13])
+        assert b"HTTP/1.1 100 Continue\r\n\r\n" == s.recv(100)
+        s.sendall(request[-13:])
+        ((status, _),), _ = read_answers(s, 1)
+
+    assert 202 == status

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -39,7 +39,7 @@ from loopcast_producer.receipt import Receipt
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Api"]
+__all__ = ["Answer", "Api", "Headers", "takes"]
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +57,20 @@ _WANTED = {
     b"traceparent": "traceparent",
     b"idempotency-key": "key",
 }
+
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Answer(NamedTuple):
+    """What a request is answered with."""
+
+    status: int
+    kind: bytes
+    """Content-Type."""
+    body: bytes
+    headers: Headers = ()
+    """More header fields."""
 
 
 class Api:
@@ -84,45 +98,55 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path: bytes = scope.get("raw_path") or b""
-        if scope["type"] != "http" or not _is_ours(path):
+        if scope["type"] != "http" or not takes(path):
             await self._rest(scope, receive, send)
             return
+        with contextlib.suppress(ClientGone):
+            answer = await self.respond(scope["method"], path, scope["headers"], receive)
+            await _send(send, answer)
+
+    async def respond(self, method: str, path: bytes, headers: Headers, receive: Receive) -> Answer:
+        """
+        Take the events of a request to an address that :func:`takes` events.
+
+        Raises:
+            ClientGone: the client gave up, so that nobody is there to be answered.
+        """
         self._open += 1
         self._none_open.clear()
         try:
-            await self._answer(scope, receive, send, path)
-        except ClientGone:
-            self._instruments.answered(499)
+            answer = await self._answer(method, path, headers, receive)
+            self._instruments.answered(answer.status)
         finally:
             self._open -= 1
             if not self._open:
                 self._none_open.set()
+        return answer
 
     async def drained(self) -> None:
         """Wait until no request is being worked on."""
         await self._none_open.wait()
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
+    async def _answer(self, method: str, path: bytes, headers: Headers, receive: Receive) -> Answer:
         receipt = Receipt.empty()
         try:
-            await self._take(scope, receive, path, receipt)
+            await self._take(method, path, headers, receive, receipt)
         except Refusal as refusal:
-            await self._refuse(send, refusal, receipt)
+            return _refused(refusal, receipt)
         except BrokerError as error:
-            await self._refuse(send, broker_problem(error), receipt)
+            return _refused(broker_problem(error), receipt)
         except ClientGone:
             raise
         except Exception:
             log.exception("request_failed", path=path[:200])
-            await self._refuse(send, internal_error(), receipt)
-        else:
-            await self._send(send, 202, b"application/json", receipt.encode())
+            return _refused(internal_error(), receipt)
+        return Answer(202, b"application/json", receipt.encode())
 
-    async def _take(self, scope: Scope, receive: Receive, path: bytes, receipt: Receipt) -> None:
+    async def _take(self, method: str, path: bytes, headers: Headers, receive: Receive, receipt: Receipt) -> None:
         """Read the body, and publish what is in it."""
-        if scope["method"] != "POST":
-            raise method_not_allowed(scope["method"])
-        values = {_WANTED[n]: v.decode("utf-8", "surrogateescape") for n, v in scope["headers"] if n in _WANTED}
+        if method != "POST":
+            raise method_not_allowed(method)
+        values = {_WANTED[n]: v.decode("utf-8", "surrogateescape") for n, v in headers if n in _WANTED}
         shape, gzip, origin = (
             shape_of(values.get("type", "")),
             is_gzip(values.get("encoding", "")),
@@ -175,23 +199,22 @@ class Api:
         except InvalidEvent as error:
             return error
 
-    async def _refuse(self, send: Send, refusal: Refusal, receipt: Receipt) -> None:
-        problem = refusal.problem
-        if receipt.events or receipt.omitted:
-            problem = problem.counted(receipt.accepted, receipt.duplicates, receipt.invalid)
-        await self._send(send, problem.status, PROBLEM_JSON, problem.encode(), refusal.headers)
 
-    async def _send(
-        self, send: Send, status: int, kind: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
-    ) -> None:
-        self._instruments.answered(status)
-        fields = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers]
-        try:
-            await send({"type": "http.response.start", "status": status, "headers": fields})
-            await send({"type": "http.response.body", "body": body})
-        except (OSError, RuntimeError) as error:
-            # uvloop says so of a connection that the client closed a moment before the server hears of it.
-            log.debug("answer_not_sent", reason=str(error))
+def _refused(refusal: Refusal, receipt: Receipt) -> Answer:
+    problem = refusal.problem
+    if receipt.events or receipt.omitted:
+        problem = problem.counted(receipt.accepted, receipt.duplicates, receipt.invalid)
+    return Answer(problem.status, PROBLEM_JSON, problem.encode(), refusal.headers)
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    fields = [(b"content-type", answer.kind), (b"content-length", b"%d" % len(answer.body)), *answer.headers]
+    try:
+        await send({"type": "http.response.start", "status": answer.status, "headers": fields})
+        await send({"type": "http.response.body", "body": answer.body})
+    except (OSError, RuntimeError) as error:
+        # uvloop says so of a connection that the client closed a moment before the server hears of it.
+        log.debug("answer_not_sent", reason=str(error))
 
 
 def _origin(path: bytes, values: dict[str, str]) -> Origin:
@@ -206,7 +229,8 @@ def _origin(path: bytes, values: dict[str, str]) -> Origin:
 
 
 @lru_cache(maxsize=4096)
-def _is_ours(path: bytes) -> bool:
+def takes(path: bytes) -> bool:
+    """Whether events are posted to this address, as the request line has it."""
     return path == _ANY or (
         path.startswith(_PREFIX)
         and path.endswith(_SUFFIX)

@@ -63,7 +63,6 @@ def service_of(settings: ProducerSettings) -> Service:
         )
         for partition, stream in enumerate(topology.streams)
     ]
-    connections = Connections()
     instruments = Instruments(metrics)
     instruments.watch([lane.publisher for lane in lanes])
     ingest = Ingest(
@@ -76,6 +75,8 @@ def service_of(settings: ProducerSettings) -> Service:
         max_event_bytes=settings.max_event_bytes,
         max_body_bytes=settings.max_body_bytes,
     )
+
+    connections = Connections(api)
 
     @contextlib.asynccontextmanager
     async def body() -> AsyncIterator[None]:

@@ -1,8 +1,11 @@
 """
-The HTTP connections of the public port: uvicorn's, with bounds on what a client may cost without sending a request.
+The HTTP connections of the public port: uvicorn's, with bounds on what a client may cost, and a short way for events.
 
 uvicorn waits for ever for the rest of a request, and takes header fields without end. One look a second at every
 connection bounds both; a timer for each request would cost as much as publishing its event does.
+
+A request that posts events with a length, not to be continued or upgraded, is an :class:`~.exchange.Exchange`: answered
+without ASGI in between. Everything else goes uvicorn's way.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from loopcast_producer.api import Api, takes
+from loopcast_producer.exchange import Exchange
 from loopcast_producer.problems import PROBLEM_JSON, Refusal, body_too_slow, head_too_large
 
 __all__ = ["Connection", "Connections"]
@@ -28,16 +33,20 @@ MAX_HEAD_BYTES = 64 * 1024
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 2.0
 
+SHORT_BYTES = 64 * 1024
+"""A body up to this is waited for as a whole; what is longer is read piece by piece, with its flow controlled."""
+
 
 class Connections:
-    """All open connections. Calling it makes one, as uvicorn does."""
+    """All open connections. Calling it makes one, as uvicorn does; `api` answers the short way, if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, api: Api | None = None) -> None:
         self.open: set[Connection] = set()
+        self._api = api
 
     def __call__(self, **arguments: Any) -> Connection:
         """Make the protocol of a connection that was accepted."""
-        return Connection(self.open, **arguments)
+        return Connection(self.open, self._api, **arguments)
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -61,9 +70,10 @@ class Connections:
 class Connection(HttpToolsProtocol):
     """A connection that knows how its request arrives."""
 
-    def __init__(self, siblings: set[Connection], **arguments: Any) -> None:
+    def __init__(self, siblings: set[Connection], api: Api | None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._siblings = siblings
+        self._api = api
         self._arriving = True
         self._in_head = True
         self._began = self.loop.time()
@@ -94,14 +104,30 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """From here on it is the body that arrives."""
         self._in_head = False
+        if self._api is not None and self._is_short():
+            self.cycle = Exchange(self, self._api, self.url, self.headers)  # type: ignore[assignment]
+            return
         super().on_headers_complete()
-        if self.cycle is not None:
+        if isinstance(self.cycle, RequestResponseCycle):
             self.cycle.transport = _HeadWithBody(self.cycle.transport)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """The request is there; the next one begins with its first byte."""
         self._arriving, self._in_head = False, True
         super().on_message_complete()
+
+    def _is_short(self) -> bool:
+        """Whether the request can be answered without ASGI; one that comes before the last is answered can not."""
+        return (
+            takes(self.url)
+            and self.parser.get_method() == b"POST"
+            # uvicorn declares it, and has None there before the first request.
+            and (self.cycle is None or self.cycle.response_complete)  # type: ignore[redundant-expr]
+            and self.parser.get_http_version() == "1.1"
+            and not self.expect_100_continue
+            and not self.parser.should_upgrade()
+            and 0 <= _length(self.headers) <= SHORT_BYTES
+        )
 
     def look(self, now: float) -> None:
         """End it if its request comes too slowly."""
@@ -129,6 +155,14 @@ class Connection(HttpToolsProtocol):
             self.cycle.message_event.set()
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+def _length(headers: list[tuple[bytes, bytes]]) -> int:
+    """`Content-Length`; -1 without one."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+    return -1
 
 
 class _HeadWithBody:

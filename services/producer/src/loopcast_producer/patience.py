@@ -29,7 +29,7 @@ class Patience:
         """Wait until `awaited` is done; False if it did not come in time. It is not cancelled: others may wait too."""
         if awaited.done():
             return True
-        loop = asyncio.get_running_loop()
+        loop = awaited.get_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
 
         def came(_: asyncio.Future[T]) -> None:
