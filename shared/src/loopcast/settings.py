@@ -43,8 +43,7 @@ PREFIX = "LOOPCAST_"
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 """Written `a,b` in a variable."""
 
-# What Kubernetes puts into every pod for a Service called loopcast, or loopcast-<something>
-# (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+# What Kubernetes puts into pods (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _INJECTED = re.compile(r"LOOPCAST_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP)(_.+)?)\Z")
 
 _NOT_OF_SERVICES = {
