@@ -1,0 +1,91 @@
+"""
+Every setting of every service, with its default and its meaning: the only list of them.
+
+Settings come from `LOOPCAST_*` variables. A bad value stops the start with one line that names the variable; a name
+that nothing here knows is warned of, with the nearest one that something does. `docs/configuration.md` is written
+from this package: a module for each service, `base` for what they share.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from loopcast.errors import ConfigurationError
+from loopcast.settings.base import PublicSettings, ServiceSettings, is_loopback
+from loopcast.settings.environment import PREFIX, is_injected
+from loopcast.settings.gateway import GatewaySettings
+from loopcast.settings.otel_exporter import OtelExporterSettings
+from loopcast.settings.producer import ProducerSettings
+from loopcast.settings.recorder import RecorderSettings
+from loopcast.settings.webhook_forwarder import WebhookForwarderSettings
+
+__all__ = [
+    "PREFIX",
+    "SERVICES",
+    "GatewaySettings",
+    "OtelExporterSettings",
+    "ProducerSettings",
+    "PublicSettings",
+    "RecorderSettings",
+    "ServiceSettings",
+    "WebhookForwarderSettings",
+    "is_injected",
+    "is_loopback",
+    "load",
+    "unknown_names",
+]
+
+_NOT_OF_SERVICES = {
+    "LOOPCAST_URL",
+    "LOOPCAST_EXPERIMENT",
+    "LOOPCAST_TOKEN",
+    "LOOPCAST_SPOOL_DIR",
+    "LOOPCAST_SPOOL_MAX_BYTES",
+    "LOOPCAST_SPOOL_FULL",
+    "LOOPCAST_GATEWAY_URL",
+}
+"""Read by the SDK and the command line, so legal beside a service."""
+
+SERVICES: dict[str, type[ServiceSettings]] = {
+    "producer": ProducerSettings,
+    "gateway": GatewaySettings,
+    "otel-exporter": OtelExporterSettings,
+    "webhook-forwarder": WebhookForwarderSettings,
+    "recorder": RecorderSettings,
+}
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load(settings: type[S]) -> S:
+    """
+    Read `settings` from the environment.
+
+    Raises:
+        ConfigurationError: a value is wrong; the sentence names each variable and says what is.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(map(_sentence, error.errors(include_url=False)))) from None
+
+
+def _sentence(wrong: ErrorDetails) -> str:
+    name = PREFIX + "".join(str(part) for part in wrong["loc"][:1]).upper()
+    return f"{name}={wrong['input']!r}: {wrong['msg'].removeprefix('Value error, ')}"
+
+
+def unknown_names(environ: Mapping[str, str] | None = None) -> dict[str, str | None]:
+    """`LOOPCAST_*` names that nothing knows, each with the nearest one that something does."""
+    known = _NOT_OF_SERVICES | {PREFIX + name.upper() for s in SERVICES.values() for name in s.model_fields}
+    found: dict[str, str | None] = {}
+    for name, value in (os.environ if environ is None else environ).items():
+        if name.startswith(PREFIX) and name not in known and not is_injected(name, value) and "_TEST_" not in name:
+            found[name] = next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+    return found

@@ -1,0 +1,127 @@
+"""What every service reads, and what those with a public port do."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from loopcast.errors import ConfigurationError
+from loopcast.settings.environment import PREFIX, Environment
+from loopcast.topology import LOG, MAX_PARTITIONS, Topology, parse_age
+
+__all__ = ["CommaSeparated", "PublicSettings", "ServiceSettings", "is_loopback"]
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+"""Written `a,b` in a variable."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service reads."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    amqp_url: str = Field(
+        "amqp://guest:guest@127.0.0.1:5672/",
+        description="The broker, as an AMQP URL; `amqps` for TLS.",
+    )
+    amqp_client: Literal["loopcast", "aio-pika"] = Field(
+        "loopcast", description="What moves events: our own protocol, or aio-pika, which is slower."
+    )
+    topology: Literal["declare", "verify"] = Field(
+        "declare", description="Create the exchanges and the log, or only check that they are there."
+    )
+    partitions: int = Field(1, ge=1, le=MAX_PARTITIONS, description="Streams that the log is spread over.")
+    log_name: str = Field(LOG, min_length=1, max_length=200, description="The name of the log.")
+    log_bindings: CommaSeparated = Field(
+        ("#",), min_length=1, description="Which routing keys the log keeps, comma-separated: `exp-42.#`."
+    )
+    log_max_age: str = Field("7D", description="How long the log keeps events: a number and Y, M, D, h, m or s.")
+    log_max_bytes: int = Field(5_000_000_000, ge=1_000_000, description="How large a partition of the log may grow.")
+    ops_host: str = Field("127.0.0.1", description="Address of the probes and metrics.")
+    ops_port: int = Field(0, ge=0, le=65535, description="Port of the probes and metrics.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="JSON lines, or text for people; `auto` asks whether this is a terminal."
+    )
+    parent_pid: int = Field(
+        0, ge=0, description="Stop when this process is no longer the parent; `loopcast up` sets it. 0 is never."
+    )
+    drain_seconds: float = Field(25.0, ge=0, le=3600, description="How long SIGTERM may wait for work to finish.")
+
+    @field_validator("log_bindings", "allowed_origins", mode="before", check_fields=False)
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_max_age")
+    @classmethod
+    def _age(cls, value: str) -> str:
+        parse_age(value)
+        return value
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _amqp(cls, value: str) -> str:
+        if not value.startswith(("amqp://", "amqps://")):
+            raise ValueError("write it as amqp://user:password@host:5672/vhost")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment; nothing else."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return (init_settings, Environment(settings_cls))
+
+    @property
+    def broker_topology(self) -> Topology:
+        """The exchanges and the log that these settings describe."""
+        return Topology(
+            partitions=self.partitions,
+            log=self.log_name,
+            log_bindings=self.log_bindings,
+            max_age=self.log_max_age,
+            max_bytes=self.log_max_bytes,
+        )
+
+
+class PublicSettings(ServiceSettings):
+    """What services with a public port read."""
+
+    host: str = Field("127.0.0.1", description="Address of the public port.")
+    port: int = Field(0, ge=0, le=65535, description="The public port.")
+    allow_anonymous: bool = Field(
+        False, description="Serve anybody, on any address. Without it, only loopback addresses are served."
+    )
+
+    def check_exposure(self) -> None:
+        """
+        Refuse to serve strangers without anybody having said so.
+
+        Raises:
+            ConfigurationError: the public address is not loopback and nothing says who may do what.
+        """
+        if not self.allow_anonymous and not is_loopback(self.host):
+            raise ConfigurationError(
+                f"LOOPCAST_HOST={self.host} is not a loopback address, and nobody would be asked who they are: "
+                "set LOOPCAST_ALLOW_ANONYMOUS=true if everybody who reaches it may use it."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

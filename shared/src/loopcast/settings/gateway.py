@@ -1,0 +1,35 @@
+"""What the gateway reads."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from loopcast.events import MAX_EVENT_BYTES
+from loopcast.settings.base import CommaSeparated, PublicSettings
+
+__all__ = ["GatewaySettings"]
+
+
+class GatewaySettings(PublicSettings):
+    """What the gateway reads."""
+
+    port: int = Field(8701, ge=0, le=65535, description="The public port.")
+    ops_port: int = Field(9701, ge=0, le=65535, description="Port of the probes and metrics.")
+    allowed_origins: CommaSeparated = Field(
+        (), description="Origins of pages that may connect; the same origin always may, on loopback any loopback one."
+    )
+    outbox_bytes: int = Field(
+        4 * MAX_EVENT_BYTES, ge=65536, description="Bytes a viewer may leave unread before it is closed with 4008."
+    )
+    max_connections: int = Field(20_000, ge=1, description="WebSocket connections of one process.")
+    max_subscriptions: int = Field(128, ge=1, description="Subscriptions of one connection.")
+    max_command_bytes: int = Field(65536, ge=1024, description="The largest command a client may send.")
+    ping_seconds: float = Field(10.0, ge=0.1, le=600, description="How often a quiet connection is pinged.")
+    replay_max_scan: int = Field(
+        200_000, ge=1, description="Messages of a partition that one replay, and the start, reads at most."
+    )
+    ring_events: int = Field(2048, ge=1, description="Recent events kept in memory for each experiment.")
+    ring_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The same in bytes.")
+    ring_total_bytes: int = Field(
+        128 * 1024 * 1024, ge=1024, description="Bytes of recent events of one partition over all experiments."
+    )

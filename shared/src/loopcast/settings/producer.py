@@ -1,0 +1,28 @@
+"""What the producer reads."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from loopcast.events import MAX_EVENT_BYTES
+from loopcast.settings.base import PublicSettings
+
+__all__ = ["ProducerSettings"]
+
+
+class ProducerSettings(PublicSettings):
+    """What the producer reads."""
+
+    port: int = Field(8700, ge=0, le=65535, description="The public port.")
+    ops_port: int = Field(9700, ge=0, le=65535, description="Port of the probes and metrics.")
+    max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=1024, description="The largest event, encoded.")
+    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="The largest request body that is not NDJSON.")
+    window_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024 * 1024, description="Unconfirmed bytes a partition; beyond it, 503."
+    )
+    confirm_seconds: float = Field(
+        10.0, gt=0, le=600, description="How long a request waits for the broker's confirm before 503."
+    )
+    idempotency_events: int = Field(
+        200_000, ge=0, description="How many ids are remembered, so that a repeat is not published again."
+    )
