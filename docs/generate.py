@@ -21,6 +21,9 @@ Written from `loopcast.settings` by `make docs`; edit the descriptions there.
 Services read `LOOPCAST_*` variables when they start. A bad value stops the start with one line that names it; a name
 that nothing knows is warned of with the nearest one that something does. What Kubernetes injects for a Service called
 `loopcast` (`LOOPCAST_PORT=tcp://…`, `LOOPCAST_SERVICE_HOST`) is ignored. Lists are comma-separated.
+
+Each variable may have `_FILE` at its end and name a file that holds the value (`LOOPCAST_AMQP_PASSWORD_FILE`): secrets
+then are in no environment. Files are read at the start.
 """
 METRICS_INTRODUCTION = """\
 # Metrics

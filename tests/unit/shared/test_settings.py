@@ -139,3 +139,56 @@ def test_loopback_needs_no_permission(monkeypatch, host):
     monkeypatch.setenv("LOOPCAST_HOST", host)
 
     load(ProducerSettings).check_exposure()
+
+
+def test_a_file_may_hold_a_value(monkeypatch, tmp_path):
+    """`LOOPCAST_X_FILE` is read as the value of `LOOPCAST_X`, without the newline that an editor leaves."""
+    file = tmp_path / "url"
+    file.write_text("amqp://a:b@broker/\n")
+    monkeypatch.setenv("LOOPCAST_AMQP_URL_FILE", str(file))
+
+    assert "amqp://a:b@broker/" == load(ServiceSettings).amqp_url
+    assert {} == unknown_names()
+
+
+def test_a_file_that_cannot_be_read_is_named(monkeypatch, tmp_path):
+    """The sentence names the variable and the file."""
+    monkeypatch.setenv("LOOPCAST_AMQP_PASSWORD_FILE", str(tmp_path / "none"))
+
+    with pytest.raises(ConfigurationError, match=r"LOOPCAST_AMQP_PASSWORD_FILE=.*none.*cannot be read"):
+        load(ServiceSettings)
+
+
+def test_a_value_and_a_file_at_once_are_refused(monkeypatch, tmp_path):
+    """Nobody has to guess which of the two holds."""
+    monkeypatch.setenv("LOOPCAST_PARTITIONS", "2")
+    monkeypatch.setenv("LOOPCAST_PARTITIONS_FILE", str(tmp_path / "partitions"))
+
+    with pytest.raises(ConfigurationError, match="both set"):
+        load(ServiceSettings)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("amqp://rabbit:5672/team", "amqp://gate%2Fway:p%40ss%3A1@rabbit:5672/team"),
+        ("amqps://guest:guest@rabbit/?verify=verify_none", "amqps://gate%2Fway:p%40ss%3A1@rabbit/?verify=verify_none"),
+        ("amqp://[::1]:5672/", "amqp://gate%2Fway:p%40ss%3A1@[::1]:5672/"),
+    ],
+)
+def test_the_login_goes_into_the_url(monkeypatch, tmp_path, url, expected):
+    """User and password from files replace those of the URL, whatever characters they have."""
+    for name, value in {"username": "gate/way", "password": "p@ss:1"}.items():
+        (tmp_path / name).write_text(value)
+        monkeypatch.setenv(f"LOOPCAST_AMQP_{name.upper()}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("LOOPCAST_AMQP_URL", url)
+
+    assert expected == load(ServiceSettings).amqp_url
+
+
+def test_a_password_alone_keeps_the_urls_user(monkeypatch):
+    """Only what is given is replaced."""
+    monkeypatch.setenv("LOOPCAST_AMQP_URL", "amqp://me@rabbit/")
+    monkeypatch.setenv("LOOPCAST_AMQP_PASSWORD", "secret")
+
+    assert "amqp://me:secret@rabbit/" == load(ServiceSettings).amqp_url

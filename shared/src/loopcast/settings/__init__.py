@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from loopcast.errors import ConfigurationError
 from loopcast.settings.base import PublicSettings, ServiceSettings, is_loopback
-from loopcast.settings.environment import PREFIX, is_injected
+from loopcast.settings.environment import FILE, PREFIX, is_injected
 from loopcast.settings.gateway import GatewaySettings
 from loopcast.settings.otel_exporter import OtelExporterSettings
 from loopcast.settings.producer import ProducerSettings
@@ -83,7 +83,8 @@ def _sentence(wrong: ErrorDetails) -> str:
 
 def unknown_names(environ: Mapping[str, str] | None = None) -> dict[str, str | None]:
     """`LOOPCAST_*` names that nothing knows, each with the nearest one that something does."""
-    known = _NOT_OF_SERVICES | {PREFIX + name.upper() for s in SERVICES.values() for name in s.model_fields}
+    settings = {PREFIX + name.upper() for s in SERVICES.values() for name in s.model_fields}
+    known = _NOT_OF_SERVICES | settings | {name + FILE for name in settings}
     found: dict[str, str | None] = {}
     for name, value in (os.environ if environ is None else environ).items():
         if name.startswith(PREFIX) and name not in known and not is_injected(name, value) and "_TEST_" not in name:

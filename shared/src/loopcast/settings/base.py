@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from loopcast.errors import ConfigurationError
 from loopcast.settings.environment import PREFIX, Environment
 from loopcast.topology import LOG, MAX_PARTITIONS, Topology, parse_age
 
-__all__ = ["CommaSeparated", "PublicSettings", "ServiceSettings", "is_loopback"]
+__all__ = ["CommaSeparated", "PublicSettings", "ServiceSettings", "is_loopback", "with_login"]
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 """Written `a,b` in a variable."""
@@ -27,6 +28,8 @@ class ServiceSettings(BaseSettings):
         "amqp://guest:guest@127.0.0.1:5672/",
         description="The broker, as an AMQP URL; `amqps` for TLS.",
     )
+    amqp_username: str = Field("", description="Who logs in there, instead of the one whom the URL names.")
+    amqp_password: str = Field("", description="The password, instead of the URL's.")
     amqp_client: Literal["loopcast", "aio-pika"] = Field(
         "loopcast", description="What moves events: our own protocol, or aio-pika, which is slower."
     )
@@ -50,6 +53,16 @@ class ServiceSettings(BaseSettings):
         0, ge=0, description="Stop when this process is no longer the parent; `loopcast up` sets it. 0 is never."
     )
     drain_seconds: float = Field(25.0, ge=0, le=3600, description="How long SIGTERM may wait for work to finish.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _login(cls, values: dict[str, object]) -> dict[str, object]:
+        """Put the login into the URL, which is where everything else reads it."""
+        user, password = values.get("amqp_username"), values.get("amqp_password")
+        url = values.get("amqp_url", cls.model_fields["amqp_url"].default)
+        if not (user or password) or not isinstance(url, str):
+            return values
+        return {**values, "amqp_url": with_login(url, str(user or ""), str(password or ""))}
 
     @field_validator("log_bindings", "allowed_origins", mode="before", check_fields=False)
     @classmethod
@@ -115,6 +128,15 @@ class PublicSettings(ServiceSettings):
                 f"LOOPCAST_HOST={self.host} is not a loopback address, and nobody would be asked who they are: "
                 "set LOOPCAST_ALLOW_ANONYMOUS=true if everybody who reaches it may use it."
             )
+
+
+def with_login(url: str, user: str, password: str) -> str:
+    """An AMQP URL with another user or password, or both; what is empty stays as the URL has it."""
+    parts = urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    had_user, _, had_password = login.partition(":")
+    login = f"{quote(user, safe='') or had_user}:{quote(password, safe='') or had_password}"
+    return urlunsplit(parts._replace(netloc=f"{login}@{host}"))
 
 
 def is_loopback(host: str) -> bool:

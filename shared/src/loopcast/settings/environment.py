@@ -1,25 +1,55 @@
-"""The process's environment, as settings read it: without what Kubernetes puts there."""
+"""
+The process's environment, as settings read it: without what Kubernetes puts there, and with what lies in files.
+
+`LOOPCAST_X_FILE` names a file whose content is the value of `LOOPCAST_X`, so that a secret need not be in the
+environment, which every child process and every dump of the process shows.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic_settings import EnvSettingsSource
 
-__all__ = ["PREFIX", "Environment", "is_injected"]
+from loopcast.errors import ConfigurationError
+
+__all__ = ["FILE", "PREFIX", "Environment", "is_injected"]
 
 PREFIX = "LOOPCAST_"
+FILE = "_FILE"
+"""What a setting's name ends with where a file has its value."""
 
 # What Kubernetes puts into pods (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _INJECTED = re.compile(r"LOOPCAST_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP)(_.+)?)\Z")
 
 
 class Environment(EnvSettingsSource):
-    """The environment without what Kubernetes injects."""
+    """
+    The environment without what Kubernetes injects.
+
+    Raises:
+        ConfigurationError: a file that a variable names cannot be read, or there is a value beside it.
+    """
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {k: v for k, v in super()._load_env_vars().items() if not is_injected(k.upper(), v)}
+        found = {k: v for k, v in super()._load_env_vars().items() if not is_injected(k.upper(), v)}
+        for field in self.settings_cls.model_fields:
+            name = (PREFIX + field).lower()
+            if path := found.get(name + FILE.lower()):
+                if found.get(name):
+                    raise ConfigurationError(f"{name.upper()} and {name.upper()}{FILE} are both set: unset one.")
+                found[name] = _content(name.upper() + FILE, path)
+        return found
+
+
+def _content(name: str, path: str) -> str:
+    """Read the text of a file, without the newline that editors put at its end."""
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}={path!r} cannot be read: {error}.") from None
 
 
 def is_injected(name: str, value: str | None) -> bool:
