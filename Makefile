@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 # T=path runs those tests only, K=expression those whose names match, ARGS is passed on as it is.
 SELECT = $(if $(K),-k "$(K)") $(ARGS)
 QUICK := -m "not containers and not slow"
-SOURCES := shared/src services/*/src deploy/local
+SOURCES := shared/src services/*/src deploy/local deploy/images
 
 ##@ Start
 
@@ -76,6 +76,12 @@ format: setup ## Format, and mend what can be mended
 .PHONY: typecheck
 typecheck: setup ## mypy, strict
 	$(BIN)/mypy $(SOURCES)
+
+##@ Deploy
+
+.PHONY: images
+images: setup ## Build the services' images (ARGS="gateway --base IMAGE --tag TAG -- what the engine takes")
+	@$(BIN)/python deploy/images/build.py $(ARGS)
 
 ##@ Keep
 

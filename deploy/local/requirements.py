@@ -1,5 +1,5 @@
 """
-Compile `requirements/*.txt`: `dev.txt` for the workspace, and one file for each service's image.
+Compile `requirements/*.txt`: `dev.txt` for the workspace, `build.txt` and one file for each service for the images.
 
 Pins of an existing file are kept; `--upgrade` looks for newer ones. A service's pins are those of `dev.txt`, so that
 what is tested is what is deployed.
@@ -24,13 +24,17 @@ def main(options: list[str]) -> int:
     """Compile every file; the exit code."""
     projects = sorted(file.relative_to(ROOT).as_posix() for file in ROOT.glob("services/*/pyproject.toml"))
     compile_file(DEV, ["--group", "dev", "--all-extras", "shared/pyproject.toml", *projects, *options])
+    compile_image("requirements/build.txt", "--group", "build")
     for project in projects:
-        # The constraints decide, so an old pin in the file must not.
-        name = Path(project).parent.name
-        target = f"requirements/{name}.txt"
-        (ROOT / target).unlink(missing_ok=True)
-        compile_file(target, ["--constraints", DEV, project])
+        compile_image(f"requirements/{Path(project).parent.name}.txt", project)
     return 0
+
+
+def compile_image(target: str, *what: str) -> None:
+    """Write one file of what `dev.txt` has."""
+    # The constraints decide, so an old pin in the file must not.
+    (ROOT / target).unlink(missing_ok=True)
+    compile_file(target, ["--constraints", DEV, *what])
 
 
 def compile_file(target: str, arguments: list[str]) -> None:

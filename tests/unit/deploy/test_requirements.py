@@ -19,16 +19,16 @@ def pins(name):
     return found
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", ["build", *SERVICES])
 def test_a_services_pins_are_those_that_are_tested(service):
-    """Every release in a service's file is in `dev.txt` too, with the same hashes."""
+    """Every release in a service's file, or that of the images' build, is in `dev.txt` with the same hashes."""
     tested = {release: hashes for release, (_, hashes) in pins("dev").items()}
 
     assert {} != pins(service)
     assert {} == {release: hashes for release, (_, hashes) in pins(service).items() if tested.get(release) != hashes}
 
 
-@pytest.mark.parametrize("name", ["dev", *SERVICES])
+@pytest.mark.parametrize("name", ["dev", "build", *SERVICES])
 def test_requirements_name_releases_only(name):
     """No folder of somebody's machine and no address is among them."""
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
