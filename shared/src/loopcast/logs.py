@@ -20,6 +20,7 @@ def configure(service: str, level: str = "info", style: Literal["auto", "json", 
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _named(service),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -43,7 +44,16 @@ def configure(service: str, level: str = "info", style: Literal["auto", "json", 
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for noisy in ("aio_pika", "aiormq", "asyncio", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _named(service: str) -> structlog.typing.Processor:
+    """Put the service on a line. Not by a context variable, which threads of a pool do not have."""
+
+    def name(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("service", service)
+        return event
+
+    return name
 
 
 def _rendering(*, console: bool) -> list[structlog.typing.Processor]:

@@ -159,6 +159,7 @@ RECORDER_SOCKET_REJECTED = Definition(
     "loopcast_recorder_socket_rejected", "gauge", "Clients of the socket that found no place."
 )
 RECORDER_DELETED = Definition("loopcast_recorder_deleted", "gauge", "Events that retention deleted from the database.")
+RECORDER_FILES_DELETED = Definition("loopcast_recorder_files_deleted", "gauge", "JSONL files that retention deleted.")
 
 # Webhook-forwarder. Endpoints are those of its file, so their number is bounded.
 

@@ -1,7 +1,9 @@
 """The recorder as a process: from a real log into SQLite, over kills, full disks and logs that change."""
 
 import asyncio
+import contextlib
 import random
+import re
 import socket
 import sqlite3
 import subprocess
@@ -11,6 +13,7 @@ from functools import partial
 import aiormq
 import httpx
 import pytest
+import zstandard
 from recorder_log import envelopes, lines
 from recorder_service import CLIENT, Recorder, publish, until
 
@@ -58,9 +61,12 @@ def test_what_is_in_the_log_is_in_the_database(vhost_url, tmp_path, partitions):
     with Recorder(vhost_url, tmp_path / "log", recorder_sqlite=path, partitions=partitions) as recorder:
         until(lambda: count(path) == len(events))
         history = httpx.get(f"{recorder.address('public')}/v1/experiments/exp%2F1/events?limit=1000").json()
+        stats = httpx.get(f"{recorder.address('public')}/v1/stats").json()
         code = recorder.terminate()
 
     assert 0 == code
+    assert (len(events), 12) == (stats["events"], sum(stats["runs"].values()))
+    assert [{"sink": "sqlite", "failing": False, "reading": [*range(partitions)]}] == stats["sinks"]
     assert [e.id for e in events if e.experiment == "exp/1"] == [one["event"]["id"] for one in history["events"]]
     for experiment in {event.experiment for event in events}:
         expected = [event.encode().decode() for event in events if event.experiment == experiment]
@@ -92,15 +98,26 @@ def killed_at_random(url, tmp_path, rounds):
     return published, path
 
 
-def written(folder):
-    """The lines of every file."""
-    return [line for file in folder.glob("*/*.jsonl") for line in file.read_bytes().splitlines()]
+def written(folder, experiment="*"):
+    """The lines of an experiment's files, oldest first, compressed or not: a recorded stream's day may be over."""
+    files = {}
+    for path in folder.glob(f"{experiment}/*.jsonl*"):
+        day, part = re.fullmatch(r"([0-9-]+)(?:\.([0-9]+))?\.jsonl(?:\.zst)?(?:\.part)?", path.name).groups()
+        # Packing leaves the plain file until the packed one is there.
+        if path.name.endswith(".jsonl") or (path.name.endswith(".zst") and not path.with_suffix("").exists()):
+            files[path.parent.name, day, int(part or 0)] = path
+    found = b""
+    for key in sorted(files):
+        with contextlib.suppress(FileNotFoundError):
+            raw = files[key].read_bytes()
+            found += zstandard.ZstdDecompressor().decompressobj().decompress(raw) if raw[:1] == b"(" else raw
+    return found.splitlines()
 
 
 def check_once(published, path):
     for experiment in {event.experiment for event in published}:
-        (file,) = (path.parent / "lines" / experiment.replace("/", "%2F")).iterdir()
-        assert file.read_bytes() == b"".join(bytes(e.data) + b"\n" for e in published if e.experiment == experiment)
+        expected = [bytes(e.data) for e in published if e.experiment == experiment]
+        assert expected == written(path.parent / "lines", experiment.replace("/", "%2F"))
     assert sorted(event.id for event in published) == sorted(i for (i,) in ask(path, "SELECT id FROM events"))
     runs = {event.run for event in published}
     assert {(run, "completed") if int(run[4:]) % 2 == 0 else (run, "failed") for run in runs} == set(

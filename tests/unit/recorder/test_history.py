@@ -124,6 +124,21 @@ async def test_experiments_and_runs(sink, get):
     assert [("demo-parent", "completed", 1234)] == [(r["loop"], r["status"], r["input_tokens"]) for r in runs]
 
 
+async def test_stats_say_how_much_there_is_and_how_far_it_goes(sink, get):
+    """Experiments, events, runs by status, positions as the history gives them, and how this process's sinks are."""
+    sink.gap(0, "truncated", anew=False)
+    stats = (await get("/v1/stats")).json()
+
+    assert (2, len(EVENTS) + len(OTHERS), 1) == (stats["experiments"], stats["events"], stats["gaps"])
+    assert sum(stats["runs"].values()) == 2
+    assert [(0, 0, BEAT.offset)] == [
+        (one["partition"], one["epoch"], Position.parse(one["pos"]).offset) for one in stats["partitions"]
+    ]
+    assert stats["first"] <= stats["last"]
+    assert stats["bytes"] > 10_000
+    assert [] == stats["sinks"]
+
+
 @pytest.mark.parametrize(
     ("path", "parameters", "status"),
     [

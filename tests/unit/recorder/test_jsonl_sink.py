@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from loopcast.events import format_time, slice_data
 from loopcast.routing import check_experiment
 from loopcast_recorder.jsonl_sink import JsonlSink
 from loopcast_recorder.line_files import _path
+from loopcast_recorder.line_retention import LineRetention
 from loopcast_recorder.sinks import Written
 
 DAY = "2026-11-20"
@@ -241,3 +243,90 @@ def test_the_day_is_that_of_the_recording(make, tmp_path, clock):
     make().write(0, deliver([event]))
 
     assert [format_time(clock.now)[:10] + ".jsonl"] == [p.name for p in (tmp_path / "exp").iterdir()]
+
+
+@pytest.mark.parametrize(("fsync", "forced"), [("always", 3), ("interval", 1), ("never", 0)])
+def test_lines_are_forced_to_the_disk_as_the_policy_says(make, tmp_path, monkeypatch, fsync, forced):
+    """With each batch, once an interval, or never; little-loops' own file is never forced."""
+    done, really = [], os.fsync
+    monkeypatch.setattr("os.fsync", lambda descriptor: done.append(str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+    sink = make(fsync=fsync, seconds=1.0)
+    for batch in cut(LOG[:30], 10):
+        sink.write(0, batch)
+    monkeypatch.setattr("os.fsync", really)
+
+    assert forced == done.count(str(tmp_path / "exp" / f"{DAY}.jsonl"))
+
+
+DAY_MICROSECONDS = 86_400_000_000
+
+
+def days(sink, clock, count):
+    """Write an event and begin another day, `count` times; the names of the days."""
+    names = []
+    for number in range(count):
+        (event,) = envelopes([{"event": "note", "n": number}], emitter=None, run=f"r{number}")
+        event = msgspec.structs.replace(event, recorded_time=format_time(clock.now))
+        sink.write(0, deliver([event], offset=number))
+        names.append(format_time(clock.now)[:10])
+        clock.now += DAY_MICROSECONDS
+        sink.tick()
+    return names
+
+
+def test_files_of_days_long_gone_are_deleted(make, tmp_path, clock):
+    """A file goes when its day ended longer ago than was asked for, whole; the younger stay, and it is counted."""
+    retention = LineRetention(max_age_seconds=3 * 86_400)
+    sink = make(retention=retention)
+
+    names = days(sink, clock, 10)
+
+    kept = sorted(path.name[:10] for path in (tmp_path / "exp").iterdir())
+    assert names[-3:] == kept
+    assert 7 == retention.deleted
+    assert [(name,) for name in kept] == sink._database.rows("SELECT day FROM files ORDER BY day")
+
+
+def test_the_oldest_files_go_while_all_are_too_large(make, tmp_path, clock):
+    """What lies in the folder stays near what was asked for, counted as it lies there, compressed; the newest stays."""
+    sink = make(retention=LineRetention(max_bytes=200))
+
+    names = days(sink, clock, 20)
+
+    kept = sorted(path.name[:10] for path in (tmp_path / "exp").iterdir())
+    assert names[-len(kept) :] == kept
+    assert 1 < len(kept) < 8
+    assert sum(path.stat().st_size for path in (tmp_path / "exp").iterdir()) <= 200
+
+
+def test_what_is_written_to_is_never_deleted(make, tmp_path, clock):
+    """However small the limit, today's lines stay."""
+    sink = make(retention=LineRetention(max_bytes=1, max_age_seconds=1))
+    clock.now -= DAY_MICROSECONDS // 2
+    sink.write(0, LOG)
+    sink.tick()
+
+    assert EXPECTED == (tmp_path / "exp" / f"{DAY}.jsonl").read_bytes()
+
+
+def test_a_kill_while_deleting_is_gone_on_with(make, tmp_path, clock):
+    """Rows whose files are gone already are deleted with the rest, and a folder without files goes too."""
+    sink = make(retention=LineRetention(max_age_seconds=86_400))
+    sink.write(0, LOG)
+    (tmp_path / "exp" / f"{DAY}.jsonl").unlink()
+    clock.now += 5 * DAY_MICROSECONDS
+    sink.tick()
+
+    assert [] == sink._database.rows("SELECT * FROM files")
+    assert [] == [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_somebody_elses_file_outlives_its_neighbours(make, tmp_path, clock):
+    """Only files that the ledger knows are deleted."""
+    sink = make(retention=LineRetention(max_age_seconds=86_400))
+    sink.write(0, LOG)
+    (tmp_path / "exp" / "notes.txt").write_text("mine")
+    clock.now += 5 * DAY_MICROSECONDS
+    sink.tick()
+
+    assert ["notes.txt"] == [path.name for path in (tmp_path / "exp").iterdir()]

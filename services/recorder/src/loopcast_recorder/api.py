@@ -22,7 +22,7 @@ from loopcast.routing import check_experiment, partition_of
 from loopcast_recorder.asked import BadQuery, read_query
 from loopcast_recorder.history import Gone, History, encode
 
-__all__ = ["make_app"]
+__all__ = ["SinksOf", "make_app"]
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -30,10 +30,11 @@ QUESTIONS = 4
 """Questions to the database at the same time."""
 
 T = TypeVar("T")
+SinksOf = Callable[[], list[dict[str, object]]]
 
 
-def make_app(history: History, origins: Origins, *, partitions: int) -> ASGIApp:
-    """The ASGI application of the public port."""
+def make_app(history: History, origins: Origins, *, partitions: int, sinks: SinksOf = list) -> ASGIApp:
+    """The ASGI application of the public port; `sinks` says how each sink of this process is."""
     slots = asyncio.Semaphore(QUESTIONS)
 
     async def ask(question: Callable[[], T]) -> T:
@@ -42,6 +43,9 @@ def make_app(history: History, origins: Origins, *, partitions: int) -> ASGIApp:
 
     async def experiments(_: Request) -> Response:
         return _json({"experiments": await ask(history.experiments), "complete": True})
+
+    async def stats(_: Request) -> Response:
+        return _json({**await ask(history.stats), "sinks": sinks()})
 
     async def runs(request: Request) -> Response:
         name = _experiment(request)
@@ -58,6 +62,7 @@ def make_app(history: History, origins: Origins, *, partitions: int) -> ASGIApp:
             Route("/v1/experiments", experiments),
             Route("/v1/experiments/{experiment}/events", events),
             Route("/v1/experiments/{experiment}/runs", runs),
+            Route("/v1/stats", stats),
         ],
         exception_handlers={
             HTTPException: _http,
@@ -101,7 +106,7 @@ def _json(value: object) -> Response:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    hint = "GET /v1/experiments, /v1/experiments/<experiment>/events or /runs; an id's / is %2F."
+    hint = "GET /v1/stats, /v1/experiments, /v1/experiments/<experiment>/events or /runs; an id's / is %2F."
     return _problem(error.status_code, "http", str(error.detail), hint)
 
 

@@ -18,6 +18,7 @@ from loopcast.health import Health
 from loopcast.lifecycle import Service
 from loopcast.metrics import (
     RECORDER_DELETED,
+    RECORDER_FILES_DELETED,
     RECORDER_SOCKET_CLIENTS,
     RECORDER_SOCKET_DROPPED,
     RECORDER_SOCKET_REJECTED,
@@ -26,13 +27,14 @@ from loopcast.metrics import (
 from loopcast.origins import Origins
 from loopcast.settings import RecorderSettings, is_loopback, load
 from loopcast.topology import parse_age
-from loopcast_recorder.api import make_app
+from loopcast_recorder.api import SinksOf, make_app
 from loopcast_recorder.database import Database, SqliteDatabase, SqliteReader
 from loopcast_recorder.database_sink import DatabaseSink
 from loopcast_recorder.history import History
 from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.jsonl_sink import JsonlSink
 from loopcast_recorder.lane import Lane, Thread
+from loopcast_recorder.line_retention import LineRetention
 from loopcast_recorder.postgres import PostgresDatabase
 from loopcast_recorder.readiness import watch_readiness
 from loopcast_recorder.retention import Retention
@@ -82,6 +84,10 @@ def service_of(settings: RecorderSettings) -> Service:
         raise ConfigurationError("Nothing is to be recorded: set LOOPCAST_RECORDER_SQLITE, _JSONL or _SOCKET.")
     threads = [thread_of(sink) for sink in own]
     lanes = [lane_of(thread, number) for thread in threads for number in range(topology.partitions)]
+    shares: list[Shared] = []
+    if postgres is not None:
+        threads.append(thread_of(postgres))
+        shares.append(Shared(settings.amqp_url, topology.partitions, partial(lane_of, threads[-1]), name=NAME))
 
     @contextlib.asynccontextmanager
     async def body() -> AsyncIterator[None]:
@@ -91,20 +97,27 @@ def service_of(settings: RecorderSettings) -> Service:
             await stack.enter_async_context(watch)
             for thread in threads:
                 await stack.enter_async_context(thread)
-            works: list[Lane | Shared] = list(lanes)
-            if postgres is not None:
-                thread = await stack.enter_async_context(thread_of(postgres))
-                lease = partial(lane_of, thread)
-                works.append(Shared(settings.amqp_url, topology.partitions, lease, name=NAME))
+            works: list[Lane | Shared] = [*lanes, *shares]
             await stack.enter_async_context(_running(works))
             await stack.enter_async_context(watch_readiness(health, watch, works))
             yield
 
-    app = _history(settings)
+    def sinks() -> list[dict[str, object]]:
+        reading = [*lanes, *(lane for shared in shares for lane in shared.lanes)]
+        return [
+            {
+                "sink": thread.sink.name,
+                "failing": thread.failing,
+                "reading": sorted(lane.partition for lane in reading if lane.thread is thread and lane.connected),
+            }
+            for thread in threads
+        ]
+
+    app = _history(settings, sinks)
     return Service(name="recorder", settings=settings, health=health, metrics=metrics, body=body, app=app)
 
 
-def _history(settings: RecorderSettings) -> ASGIApp | None:
+def _history(settings: RecorderSettings, sinks: SinksOf) -> ASGIApp | None:
     """What the public port serves; nothing where there is no database to ask."""
     connect: Callable[[], Database]
     if settings.recorder_postgres != OFF:
@@ -114,16 +127,26 @@ def _history(settings: RecorderSettings) -> ASGIApp | None:
     else:
         return None
     history = History(connect)
-    return make_app(history, Origins((), loopback=is_loopback(settings.host)), partitions=settings.partitions)
+    origins = Origins((), loopback=is_loopback(settings.host))
+    return make_app(history, origins, partitions=settings.partitions, sinks=sinks)
 
 
 def _retention(settings: RecorderSettings, metrics: Metrics) -> Retention:
-    retention = Retention(
-        max_age_seconds=0 if settings.recorder_max_age == "never" else parse_age(settings.recorder_max_age),
-        max_bytes=settings.recorder_max_bytes,
-    )
+    retention = Retention(max_age_seconds=_age(settings.recorder_max_age), max_bytes=settings.recorder_max_bytes)
     metrics.gauge(RECORDER_DELETED).set_function(lambda: retention.deleted)
     return retention
+
+
+def _line_retention(settings: RecorderSettings, metrics: Metrics) -> LineRetention:
+    retention = LineRetention(
+        max_age_seconds=_age(settings.recorder_jsonl_max_age), max_bytes=settings.recorder_jsonl_total_bytes
+    )
+    metrics.gauge(RECORDER_FILES_DELETED).set_function(lambda: retention.deleted)
+    return retention
+
+
+def _age(setting: str) -> float:
+    return 0 if setting == "never" else parse_age(setting)
 
 
 def _postgres(settings: RecorderSettings, metrics: Metrics) -> Sink | None:
@@ -148,6 +171,7 @@ def _files(settings: RecorderSettings, metrics: Metrics) -> list[Sink]:
                 seconds=settings.recorder_jsonl_seconds,
                 compression=settings.recorder_jsonl_compress,
                 max_bytes=settings.recorder_jsonl_max_bytes,
+                retention=_line_retention(settings, metrics),
                 now=_now,
             )
         )

@@ -14,6 +14,7 @@ from loopcast.position import Position, anchor_hash
 from loopcast_recorder.asked import Asked
 from loopcast_recorder.database import Database, Row
 from loopcast_recorder.entry import OFFSET_BITS, place
+from loopcast_recorder.retention import used_bytes
 
 __all__ = ["Gone", "History", "Page", "encode"]
 
@@ -68,6 +69,27 @@ class History:
         sql = f"SELECT {', '.join(_RUN)} FROM runs WHERE experiment = ? ORDER BY last_n DESC LIMIT ?"  # noqa: S608
         with contextlib.closing(self._connect()) as database:
             return [dict(zip(_RUN, row, strict=True)) for row in database.rows(sql, (experiment, MAX_RUNS))]
+
+    def stats(self) -> dict[str, object]:
+        """What there is: how much, how the runs stand, how far each partition is recorded, and what is missing."""
+        with contextlib.closing(self._connect()) as database:
+            ((experiments, first, last),) = database.rows(
+                "SELECT count(*), min(first_recorded), max(last_recorded) FROM experiments"
+            )
+            runs = database.rows("SELECT status, count(*), sum(events) FROM runs GROUP BY status")
+            places = database.rows("SELECT partition, epoch, pos, changed FROM positions ORDER BY partition")
+            ((gaps,),) = database.rows("SELECT count(*) FROM gaps")
+            size = used_bytes(database)
+        return {
+            "experiments": experiments,
+            "events": sum(int(events) for _, _, events in runs),
+            "runs": {status or "none": count for status, count, _ in sorted(runs, key=lambda row: row[0] or "")},
+            "first": None if first is None else format_time(first),
+            "last": None if last is None else format_time(last),
+            "bytes": size,
+            "partitions": [dict(zip(("partition", "epoch", "pos", "changed"), place, strict=True)) for place in places],
+            "gaps": gaps,
+        }
 
     def page(self, experiment: str, asked: Asked) -> Page:
         """

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import structlog
+
 from loopcast.broker.interface import Delivery
 from loopcast.events import format_time
 from loopcast.position import Position
@@ -18,6 +20,7 @@ from loopcast_recorder.database import Database, SqliteDatabase
 from loopcast_recorder.entry import place, to_entry
 from loopcast_recorder.ledger import Ledger
 from loopcast_recorder.line_files import LineFiles
+from loopcast_recorder.line_retention import LineRetention
 from loopcast_recorder.lines import Format, line_of
 from loopcast_recorder.migrations import migrate
 from loopcast_recorder.packing import Compression
@@ -30,6 +33,8 @@ LEDGER = ".recorder.db"
 Fsync = Literal["always", "interval", "never"]
 T = TypeVar("T")
 
+log = structlog.get_logger(__name__)
+
 GRACE_MICROSECONDS = 300_000_000
 """After midnight, a day's file stays open for this long: the last events of a day come a little later."""
 
@@ -41,6 +46,7 @@ class JsonlSink:
     Args:
         seconds: the interval of the policies that have one.
         max_bytes: a larger file is closed and the day's next part begun.
+        retention: which closed files are deleted when.
         now: microseconds since 1970.
     """
 
@@ -54,6 +60,7 @@ class JsonlSink:
         seconds: float = 1.0,
         compression: Compression = "zstd",
         max_bytes: int = 256 * 1024 * 1024,
+        retention: LineRetention | None = None,
         now: Callable[[], int],
     ) -> None:
         self.name = name
@@ -63,6 +70,7 @@ class JsonlSink:
         self._interval = 0 if fsync == "always" else int(seconds * 1e6)
         self._compression: Compression = compression
         self._max_bytes = max_bytes
+        self._retention = retention or LineRetention()
         self._now = now
         self._database: Database | None = None
         self._files: LineFiles | None = None
@@ -108,6 +116,16 @@ class JsonlSink:
         if not self._moved:
             files.finish(format_time(self._now() - GRACE_MICROSECONDS)[:10])
             files.pack_one(self._compression)
+            self._expire(files)
+
+    def _expire(self, files: LineFiles) -> None:
+        if not self._retention.due(self._now()):
+            return
+        chosen = self._retention.choose(files.kept(), self._now())
+        if chosen:
+            files.delete(chosen)
+            self._retention.deleted += len(chosen)
+            log.info("files_deleted", count=len(chosen), first=chosen[0], last=chosen[-1])
 
     def _write(self, files: LineFiles, ledger: Ledger, partition: int, deliveries: Sequence[Delivery]) -> Written:
         epoch, _ = ledger.place(partition)

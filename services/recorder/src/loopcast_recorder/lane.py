@@ -47,6 +47,11 @@ class Thread:
         self._ticking: asyncio.Task[None] | None = None
         self._failed = False
 
+    @property
+    def failing(self) -> bool:
+        """Whether the sink did not take the last that it was given."""
+        return self._failed
+
     async def __aenter__(self) -> Thread:
         self._ticking = asyncio.create_task(self._tick())
         return self
@@ -119,6 +124,16 @@ class Lane:
         """Whether the partition is being read."""
         reader = None if self._opening is None else self._opening.reader
         return reader is not None and reader.connected
+
+    @property
+    def thread(self) -> Thread:
+        """What the sink's calls run in."""
+        return self._thread
+
+    @property
+    def partition(self) -> int:
+        """Which partition it keeps."""
+        return self._partition
 
     @property
     def reason(self) -> BrokerError | None:

@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -19,7 +19,8 @@ import structlog
 from loopcast.errors import StorageError
 from loopcast.routing import experiment_word
 from loopcast_recorder.database import Database
-from loopcast_recorder.packing import Compression, pack
+from loopcast_recorder.line_retention import KeptFile
+from loopcast_recorder.packing import SUFFIXES, Compression, pack
 
 __all__ = ["LineFile", "LineFiles"]
 
@@ -128,8 +129,34 @@ class LineFiles:
         self._forget(path)
         if (self._folder / path).exists():
             pack(self._folder / path, compression, sync=self._sync)
-        self._database.run("UPDATE files SET state = 'packed' WHERE path = ?", (path,))
+        with self._told(path):
+            size = sum(file.stat().st_size for file in self._names(path) if file.exists())
+        self._database.run("UPDATE files SET state = 'packed', bytes = ? WHERE path = ?", (size, path))
         return True
+
+    def kept(self) -> list[KeptFile]:
+        """What there is, the oldest day first."""
+        rows = self._database.rows("SELECT path, day, bytes, state = 'open' FROM files ORDER BY day, part, path")
+        return [KeptFile(path, day, size, bool(is_open)) for path, day, size, is_open in rows]
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """
+        Delete files that nothing is added to, plain and compressed: first the files, then what the ledger says.
+
+        A kill in between leaves rows without a file, which the next look deletes.
+
+        Raises:
+            StorageError: the disk does not let them go.
+        """
+        for path in paths:
+            self._forget(path)
+            with self._told(path):
+                for file in self._names(path):
+                    file.unlink(missing_ok=True)
+            # Other days, or somebody's own files, may still be in it.
+            with contextlib.suppress(OSError):
+                (self._folder / path).parent.rmdir()
+        self._database.run_many("DELETE FROM files WHERE path = ?", [(path,) for path in paths])
 
     def close(self) -> None:
         """Let go. Safe to call again."""
@@ -166,7 +193,11 @@ class LineFiles:
 
     def _taken(self, path: str) -> bool:
         """Whether a file of that name is there that no ledger knows: it is somebody's, and is left alone."""
-        return any((self._folder / f"{path}{suffix}").exists() for suffix in ("", ".zst", ".gz"))
+        return any(name.exists() for name in self._names(path))
+
+    def _names(self, path: str) -> list[Path]:
+        """What the file at `path` is called, whatever it was packed with."""
+        return [self._folder / f"{path}{suffix}" for suffix in sorted(set(SUFFIXES.values()))]
 
     def _descriptor(self, path: str) -> int:
         descriptor = self._open.get(path)

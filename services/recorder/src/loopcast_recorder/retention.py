@@ -7,7 +7,7 @@ import math
 from loopcast_recorder.database import Database
 from loopcast_recorder.entry import OFFSET_BITS
 
-__all__ = ["Retention"]
+__all__ = ["Retention", "used_bytes"]
 
 SLICE = 5_000
 """Events that one transaction deletes, so that new ones never wait long."""
@@ -40,7 +40,7 @@ class Retention:
         self._next = now + LOOK_MICROSECONDS
         limit = now - self._age if self._age else 0
         excess = 0.0
-        if self._bytes and (used := _used_bytes(database)) > self._bytes:
+        if self._bytes and (used := used_bytes(database)) > self._bytes:
             limit, excess = now, 1 - self._bytes / used
         deleted = sum(self._of_log(database, key, limit, excess) for key in _logs(database)) if limit else 0
         self.deleted += deleted
@@ -97,7 +97,8 @@ def _logs(database: Database) -> list[int]:
     return [(epoch << 8) | partition for partition, last in rows for epoch in range(last + 1)]
 
 
-def _used_bytes(database: Database) -> int:
+def used_bytes(database: Database) -> int:
+    """How large the database is, without what is free in it."""
     if database.dialect == "postgresql":
         return int(database.rows("SELECT pg_database_size(current_database())")[0][0])
     sizes = [int(database.rows(f"PRAGMA {name}")[0][0]) for name in ("page_count", "freelist_count", "page_size")]

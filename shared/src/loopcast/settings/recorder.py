@@ -48,6 +48,12 @@ class RecorderSettings(PublicSettings):
     recorder_jsonl_max_bytes: int = Field(
         256 * 1024 * 1024, ge=1024, description="A larger JSONL file is closed, and a next part of the day begun."
     )
+    recorder_jsonl_max_age: str = Field(
+        "never", description="JSONL files go when their day ended longer ago than this, such as `90D`; or `never`."
+    )
+    recorder_jsonl_total_bytes: int = Field(
+        0, ge=0, description="The oldest days' JSONL files go while all together are larger; 0 is no limit."
+    )
     recorder_socket: str = Field(
         "off", min_length=1, description="The Unix socket that local clients follow events at; `off` for none."
     )
@@ -59,7 +65,7 @@ class RecorderSettings(PublicSettings):
         "original", description="What a line of the files and the socket is: the loop's own object, or the CloudEvent."
     )
 
-    @field_validator("recorder_max_age")
+    @field_validator("recorder_max_age", "recorder_jsonl_max_age")
     @classmethod
     def _keep(cls, value: str) -> str:
         if value != "never":
