@@ -1,4 +1,4 @@
-"""Declaring and checking the topology over aiormq."""
+"""Declaring and checking the topology over aio-pika."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from aiormq import AMQPError
-from aiormq.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
-from pamqp.common import FieldTable
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
 
+from loopcast.broker.aio_pika_connection import close, underlay
 from loopcast.broker.aio_pika_errors import refusal
 from loopcast.broker.inequivalent import RETENTION, Inequivalent, retention_advice
 from loopcast.errors import BrokerError, BrokerUnavailable, LogMissing, TopologyMismatch
@@ -29,12 +29,13 @@ class AioPikaAdmin:
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
+        self._under = underlay(connection)
         self._channel: AbstractChannel | None = None
         self._asked = False
 
     async def wait_closed(self) -> BrokerError | None:
         """Wait until the connection is gone; None if :meth:`close` was called, else why."""
-        closing = self._connection.closing
+        closing = self._under.closing
         await asyncio.wait([closing])
         if self._asked:
             return None
@@ -44,9 +45,7 @@ class AioPikaAdmin:
     async def close(self) -> None:
         """Close the connection."""
         self._asked = True
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(OPERATION_TIMEOUT):
-                await self._connection.close()
+        await close(self._connection, seconds=OPERATION_TIMEOUT)
 
     async def apply(self, topology: Topology) -> None:
         """Declare what is missing, as :meth:`loopcast.broker.interface.AdminLink.apply` says."""
@@ -81,13 +80,13 @@ class AioPikaAdmin:
 
     async def unbind(self, binding: Binding) -> None:
         """Take a binding away; RabbitMQ answers with success where there is none."""
-        arguments: FieldTable = dict(binding.arguments)
+
+        async def unbind(channel: AbstractChannel) -> None:
+            queue = await channel.get_queue(binding.destination, ensure=False)
+            await queue.unbind(binding.source, binding.key, arguments=dict(binding.arguments))
+
         with contextlib.suppress(LogMissing):
-            await self._do(
-                lambda channel: channel.queue_unbind(
-                    binding.destination, binding.source, binding.key, arguments=arguments
-                )
-            )
+            await self._do(unbind)
 
     async def delete(self, queue: str) -> None:
         """Delete a queue with what it holds; RabbitMQ answers with success where there is none."""
@@ -98,8 +97,8 @@ class AioPikaAdmin:
         found: list[int] = []
 
         async def ask(channel: AbstractChannel) -> None:
-            declared = await channel.queue_declare(queue, passive=True)
-            found.append(declared.message_count or 0)
+            declared = await channel.declare_queue(queue, passive=True)
+            found.append(declared.declaration_result.message_count or 0)
 
         return found[0] if await self._exists(ask) else None
 
@@ -115,8 +114,8 @@ class AioPikaAdmin:
     async def _declare_exchange(self, exchange: Exchange, topology: Topology) -> None:
         try:
             await self._do(
-                lambda channel: channel.exchange_declare(
-                    exchange.name, exchange_type=exchange.kind, durable=True, arguments=dict(exchange.arguments)
+                lambda channel: channel.declare_exchange(
+                    exchange.name, exchange.kind, durable=True, arguments=dict(exchange.arguments)
                 )
             )
         except TopologyMismatch as error:
@@ -135,7 +134,7 @@ class AioPikaAdmin:
         while True:
             try:
                 await self._do(
-                    lambda channel: channel.queue_declare(queue.name, durable=True, arguments=dict(arguments))
+                    lambda channel: channel.declare_queue(queue.name, durable=True, arguments=dict(arguments))
                 )
                 break
             except TopologyMismatch as error:
@@ -151,25 +150,18 @@ class AioPikaAdmin:
             _log.warning("log_has_other_retention", log=queue.name, has=has, fix=retention_advice(queue, adopted))
 
     async def _bind(self, binding: Binding) -> None:
-        arguments: FieldTable = dict(binding.arguments)
-        if binding.to == "queue":
-            await self._do(
-                lambda channel: channel.queue_bind(
-                    binding.destination, binding.source, binding.key, arguments=arguments
-                )
-            )
-        else:
-            await self._do(
-                lambda channel: channel.exchange_bind(
-                    binding.destination, binding.source, binding.key, arguments=arguments
-                )
-            )
+        async def bind(channel: AbstractChannel) -> None:
+            get = channel.get_queue if binding.to == "queue" else channel.get_exchange
+            destination = await get(binding.destination, ensure=False)
+            await destination.bind(binding.source, binding.key, arguments=dict(binding.arguments))
+
+        await self._do(bind)
 
     async def _has_queue(self, name: str) -> bool:
-        return await self._exists(lambda channel: channel.queue_declare(name, passive=True))
+        return await self._exists(lambda channel: channel.declare_queue(name, passive=True))
 
     async def _has_exchange(self, name: str) -> bool:
-        return await self._exists(lambda channel: channel.exchange_declare(name, passive=True))
+        return await self._exists(lambda channel: channel.get_exchange(name))
 
     async def _exists(self, operation: Callable[[AbstractChannel], Awaitable[Any]]) -> bool:
         try:

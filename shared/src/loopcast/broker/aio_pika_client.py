@@ -1,8 +1,10 @@
 """
-The client over aiormq, the protocol layer of aio-pika: the reference that faster ones are held against.
+The client over aio-pika: the reference that faster ones are held against.
 
-Plain connections only. One task per message is what this library's publishing costs; the hot paths may use another
-client behind the same :class:`~loopcast.broker.interface.Client`.
+Connections, channels and declarations are aio-pika's; messages go over the channel that it gives for that
+(`get_underlay_channel`), because its own message objects would double what one costs, and its confirms come without
+their tags. One task per message is what publishing costs all the same; the hot paths may use another client behind the
+same :class:`~loopcast.broker.interface.Client`.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
-import aiormq
-from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp import commands
 from pamqp.common import FieldTable
 
 from loopcast.broker.aio_pika_admin import AioPikaAdmin
-from loopcast.broker.aio_pika_errors import end, refusal, unavailable
-from loopcast.broker.aio_pika_url import translate
+from loopcast.broker.aio_pika_connection import CLOSE_TIMEOUT, CONNECT_TIMEOUT, close, connect, underlay
+from loopcast.broker.aio_pika_errors import end, refusal
 from loopcast.broker.interface import (
     AdminLink,
     ConsumeLink,
@@ -40,8 +43,6 @@ from loopcast.errors import BrokerError, BrokerUnavailable, LogMissing
 
 __all__ = ["AioPikaClient"]
 
-CONNECT_TIMEOUT = 10.0
-CLOSE_TIMEOUT = 2.0
 BLOCKED_CLOSE_TIMEOUT = 0.1
 """A broker under an alarm reads nothing from who has published, the goodbye included."""
 
@@ -49,19 +50,14 @@ _HEADER_TYPES = (str, int, type(None))
 
 
 class AioPikaClient:
-    """Links made by aiormq."""
-
-    def __init__(self) -> None:
-        # It logs each failed try, and the end of each connection with its traceback. The supervisor says it once.
-        for name in ("aiormq.connection", "aiormq.channel"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    """Links made by aio-pika."""
 
     async def open_publisher(self, url: str, on_settled: OnSettled, *, name: str) -> PublishLink:
         """Open a link as :meth:`loopcast.broker.interface.Client.open_publisher` says."""
-        connection = await _connect(url, name)
+        connection = await connect(url, name=name)
         async with _closing_on_error(connection):
-            channel = cast("Channel", await connection.channel(publisher_confirms=True))
-            return _Publish(connection, channel, on_settled)
+            channel = await connection.channel(on_return_raises=True)
+            return _Publish(connection, channel, await _under(channel), on_settled)
 
     async def open_consumer(
         self,
@@ -75,32 +71,25 @@ class AioPikaClient:
         exclusive: bool = False,
     ) -> ConsumeLink:
         """Open a link as :meth:`loopcast.broker.interface.Client.open_consumer` says."""
-        connection = await _connect(url, name)
+        connection = await connect(url, name=name)
         async with _closing_on_error(connection):
-            channel = cast("Channel", await connection.channel(publisher_confirms=False))
-            await channel.basic_qos(prefetch_count=prefetch)
-            link = _Consume(connection, channel, on_deliveries)
+            channel = await connection.channel(publisher_confirms=False)
+            await channel.set_qos(prefetch_count=prefetch)
+            under = await _under(channel)
+            link = _Consume(connection, channel, under, on_deliveries)
             arguments: FieldTable = {} if offset is None else {"x-stream-offset": _offset(offset)}
-            await channel.basic_consume(queue, link.delivered, exclusive=exclusive, arguments=arguments)
+            await under.basic_consume(queue, link.delivered, exclusive=exclusive, arguments=arguments)
             return link
 
     async def open_admin(self, url: str, *, name: str) -> AdminLink:
         """Open a link as :meth:`loopcast.broker.interface.Client.open_admin` says."""
-        connection = await _connect(url, name)
+        connection = await connect(url, name=name)
         async with _closing_on_error(connection):
             return AioPikaAdmin(connection)
 
 
-async def _connect(url: str, name: str) -> AbstractConnection:
-    connection = aiormq.Connection(translate(url), client_properties={"connection_name": name})
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await connection.connect()
-    except TimeoutError:
-        raise BrokerUnavailable(f"The broker did not answer within {CONNECT_TIMEOUT:g} s.") from None
-    except (OSError, aiormq.AMQPError, EOFError) as error:
-        raise unavailable(error, connection.vhost) from error
-    return connection
+async def _under(channel: AbstractChannel) -> Channel:
+    return cast("Channel", await channel.get_underlay_channel())
 
 
 @contextlib.asynccontextmanager
@@ -110,19 +99,12 @@ async def _closing_on_error(connection: AbstractConnection) -> Any:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             yield
     except BaseException as error:
-        await _close(connection)
+        await close(connection)
         if isinstance(error, TimeoutError):
             raise BrokerUnavailable(f"The broker did not answer within {CONNECT_TIMEOUT:g} s.") from None
-        if isinstance(error, aiormq.AMQPError | OSError | RuntimeError):
+        if isinstance(error, AMQPError | OSError | RuntimeError):
             raise refusal(error) from error
         raise
-
-
-async def _close(*resources: AbstractChannel | AbstractConnection, seconds: float = CLOSE_TIMEOUT) -> None:
-    for resource in resources:
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(seconds):
-                await resource.close()
 
 
 def _offset(offset: StreamOffset) -> int | str | dt.datetime:
@@ -134,9 +116,11 @@ def _offset(offset: StreamOffset) -> int | str | dt.datetime:
 class _Link:
     """One connection and its channel; gone as soon as either is."""
 
-    def __init__(self, connection: AbstractConnection, channel: Channel) -> None:
+    def __init__(self, connection: AbstractConnection, channel: AbstractChannel, under: Channel) -> None:
         self._connection = connection
         self._channel = channel
+        self._under = under
+        self._under_connection = underlay(connection)
         self._asked = False
         self._reason: BrokerError | None = None
         self._watch = asyncio.create_task(self._watch_end())
@@ -148,7 +132,7 @@ class _Link:
     async def close(self) -> None:
         if not self._watch.done():
             self._asked = True
-            await _close(self._channel, self._connection, seconds=self._patience)
+            await close(self._channel, self._connection, seconds=self._patience)
         await asyncio.wait([self._watch])
 
     @property
@@ -156,18 +140,20 @@ class _Link:
         return CLOSE_TIMEOUT
 
     async def _watch_end(self) -> None:
-        ends = [self._channel.closing, self._connection.closing]
+        ends = [self._under.closing, self._under_connection.closing]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for closing in ends:
             if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
                 self._reason = self._reason or end(error)
             closing.cancel()
-        await _close(self._connection)
+        await close(self._connection)
 
 
 class _Publish(_Link):
-    def __init__(self, connection: AbstractConnection, channel: Channel, on_settled: OnSettled) -> None:
-        super().__init__(connection, channel)
+    def __init__(
+        self, connection: AbstractConnection, channel: AbstractChannel, under: Channel, on_settled: OnSettled
+    ) -> None:
+        super().__init__(connection, channel, under)
         self._on_settled = on_settled
         self._tag = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -187,7 +173,7 @@ class _Publish(_Link):
     @property
     def blocked(self) -> str | None:
         # `ready` waits while the connection is blocked, and the library has no other public sign of it.
-        probe = self._connection.ready()
+        probe = self._under_connection.ready()
         try:
             probe.send(None)
         except StopIteration:
@@ -201,7 +187,7 @@ class _Publish(_Link):
         return CLOSE_TIMEOUT if self.blocked is None else BLOCKED_CLOSE_TIMEOUT
 
     async def _send(self, message: Message) -> object:
-        return await self._channel.basic_publish(
+        return await self._under.basic_publish(
             message.body,
             exchange=message.exchange,
             routing_key=message.routing_key,
@@ -217,9 +203,9 @@ class _Publish(_Link):
         error = task.exception()
         if error is None:
             self._on_settled(tag, False, Settlement.CONFIRMED)
-        elif isinstance(error, aiormq.exceptions.PublishError):
+        elif isinstance(error, PublishError):
             self._on_settled(tag, False, Settlement.RETURNED)
-        elif isinstance(error, aiormq.exceptions.DeliveryError):
+        elif isinstance(error, DeliveryError):
             self._on_settled(tag, False, Settlement.REJECTED)
         elif isinstance(error, TypeError | ValueError):
             # It cannot be encoded: sending it again would fail again, for ever, and hold everything behind it.
@@ -228,12 +214,14 @@ class _Publish(_Link):
 
 
 class _Consume(_Link):
-    def __init__(self, connection: AbstractConnection, channel: Channel, on_deliveries: OnDeliveries) -> None:
-        super().__init__(connection, channel)
+    def __init__(
+        self, connection: AbstractConnection, channel: AbstractChannel, under: Channel, on_deliveries: OnDeliveries
+    ) -> None:
+        super().__init__(connection, channel, under)
         self._on_deliveries = on_deliveries
         self._batch: list[Delivery] = []
         self._acks: set[asyncio.Task[None]] = set()
-        channel.on_consumer_cancel_callbacks.add(self._cancelled)
+        under.on_consumer_cancel_callbacks.add(self._cancelled)
 
     def ack(self, tag: int, *, multiple: bool = True) -> None:
         if self._watch.done():
@@ -255,12 +243,12 @@ class _Consume(_Link):
 
     async def _ack(self, tag: int, *, multiple: bool) -> None:
         # On a dead link nothing happens, as promised; the broker delivers again.
-        with contextlib.suppress(aiormq.AMQPError, OSError, RuntimeError, asyncio.CancelledError):
-            await self._channel.basic_ack(tag, multiple=multiple, wait=False)
+        with contextlib.suppress(AMQPError, OSError, RuntimeError, asyncio.CancelledError):
+            await self._under.basic_ack(tag, multiple=multiple, wait=False)
 
     def _cancelled(self, _: object) -> None:
         self._reason = LogMissing("The broker cancelled the consumer: the queue was deleted.")
-        self._closing = asyncio.create_task(_close(self._channel, self._connection))
+        self._closing = asyncio.create_task(close(self._channel, self._connection))
 
 
 def _properties(message: Message) -> commands.Basic.Properties:

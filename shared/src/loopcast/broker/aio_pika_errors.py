@@ -1,9 +1,8 @@
-"""What aiormq raises, in our words."""
+"""What aio-pika raises, in our words."""
 
 from __future__ import annotations
 
-import aiormq
-from aiormq import exceptions
+from aio_pika import exceptions
 
 from loopcast.errors import BrokerError, BrokerUnavailable, LogMissing, TopologyMismatch
 
@@ -26,19 +25,24 @@ def end(error: BaseException) -> BrokerError:
     """Why a channel or connection ended."""
     if isinstance(error, exceptions.ChannelNotFoundEntity) and not _is_coming(error):
         return LogMissing(f"The broker does not have it: {_text(error)}.")
-    if isinstance(error, aiormq.AMQPError):
+    if isinstance(error, exceptions.AMQPError):
         return BrokerUnavailable(f"The broker closed it: {_text(error)}.")
     return BrokerUnavailable(f"The connection to the broker was lost: {_text(error)}.")
 
 
 def _is_coming(error: BaseException) -> bool:
-    """Whether a queue is there and its leader is not, which is also said with 404: so it is after a broker's start."""
-    return "is down or inaccessible" in _text(error)
+    """
+    Whether a queue is there and its leader or a stream's replica is not: so it is after a broker's start.
+
+    RabbitMQ says the one with 404, as if there were no such queue, and the other with 406, as if it were declared
+    otherwise (rabbit_stream_queue.erl, `consume`).
+    """
+    return any(words in _text(error) for words in ("is down or inaccessible", "have a replica on the local node"))
 
 
 def refusal(error: BaseException) -> BrokerError:
     """Why an operation was refused (AMQP 0-9-1, 1.2: reply codes)."""
-    if isinstance(error, exceptions.ChannelPreconditionFailed):
+    if isinstance(error, exceptions.ChannelPreconditionFailed) and not _is_coming(error):
         return TopologyMismatch(f"The broker has it otherwise: {_text(error)}.")
     return end(error)
 

@@ -9,19 +9,16 @@ taken for dead cannot write any more once another one holds the lease. It does n
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 from types import TracebackType
-from typing import cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import aiormq
-from aiormq.abc import AbstractConnection
-from aiormq.channel import Channel
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import AMQPError
 from aiormq.exceptions import ChannelLockedResource
-from pamqp import commands
 
-from loopcast.broker.aio_pika_errors import end, refusal, unavailable
+from loopcast.broker.aio_pika_connection import close, connect, underlay
+from loopcast.broker.aio_pika_errors import end, refusal
 from loopcast.checkpoint.record import MAX_BYTES, Record, encode
 from loopcast.errors import BrokerError, BrokerUnavailable
 from loopcast.ids import uuid7
@@ -31,7 +28,6 @@ __all__ = ["Lease"]
 
 HEARTBEAT_SECONDS = 10
 OPERATION_SECONDS = 20.0
-CLOSE_SECONDS = 2.0
 RECORD = "loopcast.checkpoint"
 """The `type` of a record's message."""
 
@@ -39,8 +35,9 @@ RECORD = "loopcast.checkpoint"
 class Lease:
     """A lease that is held. Made by :meth:`acquire`; released by leaving it or by losing its connection."""
 
-    def __init__(self, connection: AbstractConnection, channel: Channel, stream: Queue) -> None:
+    def __init__(self, connection: AbstractConnection, channel: AbstractChannel, stream: Queue) -> None:
         self._connection = connection
+        self._under = underlay(connection)
         self._channel = channel
         self._stream = stream
 
@@ -53,27 +50,25 @@ class Lease:
             BrokerUnavailable: no connection, or the broker refused something.
             TopologyMismatch: the checkpoint stream is something else.
         """
-        connection = aiormq.Connection(_beating(url), client_properties={"connection_name": name})
+        # A holder that is gone must not hold for longer than it has to, whatever the URL says.
+        connection = await connect(url, name=name, heartbeat=HEARTBEAT_SECONDS)
         stream = checkpoint_stream(reader, partition)
         try:
             async with asyncio.timeout(OPERATION_SECONDS):
-                await connection.connect()
-                channel = cast("Channel", await connection.channel(publisher_confirms=True))
-                await channel.queue_declare(lease_queue(reader, partition), exclusive=True)
-                await channel.queue_declare(stream.name, durable=True, arguments=dict(stream.declared))
+                channel = await connection.channel(on_return_raises=True)
+                await channel.declare_queue(lease_queue(reader, partition), exclusive=True)
+                await channel.declare_queue(stream.name, durable=True, arguments=dict(stream.declared))
+            return cls(connection, channel, stream)
         except ChannelLockedResource:
-            await _close(connection)
+            await close(connection)
             return None
         except BaseException as error:
-            await _close(connection)
+            await close(connection)
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"The broker did not answer within {OPERATION_SECONDS:g} s.") from None
-            if isinstance(error, aiormq.AMQPError):
+            if isinstance(error, AMQPError | OSError | RuntimeError):
                 raise refusal(error) from error
-            if isinstance(error, OSError | EOFError | RuntimeError):
-                raise unavailable(error, connection.vhost) from error
             raise
-        return cls(connection, channel, stream)
 
     async def __aenter__(self) -> Lease:
         return self
@@ -91,11 +86,12 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Whether the connection stands, as far as this end knows."""
-        return not (self._connection.is_closed or self._channel.is_closed)
+        return not (self._under.is_closed or self._channel.is_closed)
 
     async def wait_lost(self) -> BrokerError:
         """Wait until the connection is gone, and say why: whatever the lease was for must stop at once."""
-        watched = [self._connection.closing, self._channel.closing]
+        channel = await self._channel.get_underlay_channel()
+        watched = [self._under.closing, channel.closing]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         for future in watched:
             if future.done() and not future.cancelled() and (error := future.exception()) is not None:
@@ -133,14 +129,14 @@ class Lease:
         """
         try:
             async with asyncio.timeout(OPERATION_SECONDS):
-                await self._channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
-        except (aiormq.AMQPError, OSError, RuntimeError, TimeoutError) as error:
+                await self._channel.declare_queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        except (AMQPError, OSError, RuntimeError, TimeoutError) as error:
             raise BrokerUnavailable(f"The queue {queue} could not be made: {error}.") from error
         await self._publish(queue, body, queue, "application/x-protobuf", headers=headers)
 
     async def release(self) -> None:
         """Give the lease back. Safe to call again."""
-        await _close(self._connection)
+        await close(self._connection)
 
     async def _publish(
         self,
@@ -152,36 +148,21 @@ class Lease:
         timestamp: int = 0,
         headers: dict[str, str | int] | None = None,
     ) -> str:
-        id_ = uuid7()
-        properties = commands.Basic.Properties(
+        message = Message(
+            body,
             content_type=content_type,
-            delivery_mode=2,
-            message_id=id_,
-            message_type=kind,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            message_id=uuid7(),
+            type=kind,
             app_id=APP_ID,
             headers=dict(headers) if headers else None,
             timestamp=dt.datetime.fromtimestamp(timestamp, dt.UTC) if timestamp else None,
         )
         try:
             async with asyncio.timeout(OPERATION_SECONDS):
-                await self._channel.basic_publish(
-                    body, exchange="", routing_key=queue, properties=properties, mandatory=True
-                )
+                await self._channel.default_exchange.publish(message, queue, mandatory=True)
         except TimeoutError:
             raise BrokerUnavailable(f"The broker did not confirm within {OPERATION_SECONDS:g} s.") from None
-        except (aiormq.AMQPError, OSError, RuntimeError) as error:
+        except (AMQPError, OSError, RuntimeError) as error:
             raise refusal(error) from error
-        return id_
-
-
-def _beating(url: str) -> str:
-    """`url` with the lease's own heartbeat: a holder that is gone must not hold for longer than it has to."""
-    parts = urlsplit(url)
-    query = {**dict(parse_qsl(parts.query)), "heartbeat": str(HEARTBEAT_SECONDS)}
-    return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-async def _close(connection: AbstractConnection) -> None:
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await connection.close()
+        return message.message_id or ""

@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-import aiormq
-from aiormq.abc import AbstractConnection
-from aiormq.exceptions import ChannelLockedResource, ChannelNotFoundEntity
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
+from aiormq.exceptions import ChannelLockedResource
 
+from loopcast.broker.aio_pika_connection import close, connect
+from loopcast.errors import BrokerUnavailable
 from loopcast.topology import member_queue
 
 __all__ = ["Members", "share"]
@@ -50,24 +52,21 @@ class Members:
     async def run(self, changed: Callable[[], None]) -> None:
         """Look again and again, over connections that come and go; call `changed` when the count did."""
         while True:
-            with contextlib.suppress(aiormq.AMQPError, OSError, EOFError, RuntimeError, TimeoutError):
+            with contextlib.suppress(BrokerUnavailable, AMQPError, OSError, EOFError, RuntimeError, TimeoutError):
                 await self._look_until_lost(changed)
             self._own = None
             self._set(1, changed)
             await asyncio.sleep(self._seconds)
 
     async def _look_until_lost(self, changed: Callable[[], None]) -> None:
-        connection = aiormq.Connection(self._url, client_properties={"connection_name": f"{self._name} member"})
+        connection = await connect(self._url, name=f"{self._name} member")
         try:
-            async with asyncio.timeout(OPERATION_SECONDS):
-                await connection.connect()
             while True:
                 async with asyncio.timeout(OPERATION_SECONDS):
                     self._set(await self._look(connection), changed)
                 await asyncio.sleep(self._seconds)
         finally:
-            with contextlib.suppress(Exception):
-                await connection.close()
+            await close(connection)
 
     async def _look(self, connection: AbstractConnection) -> int:
         found = 0
@@ -81,10 +80,10 @@ class Members:
         channel = await connection.channel(publisher_confirms=False)
         try:
             if self._own is None:
-                await channel.queue_declare(queue, exclusive=True)
+                await channel.declare_queue(queue, exclusive=True)
                 self._own = queue
             else:
-                await channel.queue_declare(queue, passive=True)
+                await channel.declare_queue(queue, passive=True)
         except ChannelLockedResource:
             return True
         except ChannelNotFoundEntity:
