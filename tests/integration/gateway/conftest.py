@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.client import connect
 
 from loopcast.broker.clients import client_of
@@ -164,6 +165,19 @@ class Feed:
     async def send(self, experiment, *items):
         """Publish objects as events of `experiment`; the events."""
         return await self.publish([self.event(experiment, item) for item in items])
+
+    async def send_types(self, experiment, types):
+        """Publish an event of each type; the events."""
+        return await self.publish([replace(self.event(experiment, {"event": t}), type=t) for t in types])
+
+    async def settle_events(self, gateway, experiment, count):
+        """Wait until `gateway` has read so many events of `experiment`."""
+        async with asyncio.timeout(30), httpx.AsyncClient() as client:
+            while True:
+                listed = (await client.get(f"{gateway.http}/v1/experiments")).json()["experiments"]
+                if any(one["experiment_id"] == experiment and one["events"] >= count for one in listed):
+                    return
+                await asyncio.sleep(0.02)
 
     async def publish(self, events):
         """Publish events as they are, and wait for the confirm."""

@@ -86,7 +86,7 @@ async def bystander(gateway, feed, watch):
         ('{"id":7,"action":"subscribe","experiment_id":"~"}', 107, "*"),
         ('{"id":7,"action":"subscribe","experiment_id":42}', 107, "experiment_id"),
         ('{"id":7,"action":"subscribe","experiment_id":"a","from":"yesterday"}', 107, "yesterday"),
-        ('{"id":7,"action":"subscribe","experiment_id":"a","types":["x"]}', 107, "types"),
+        ('{"id":7,"action":"subscribe","experiment_id":"a","tags":["x"]}', 107, "tags"),
         ('{"id":7,"action":"subscribe","experiment_id":"a","resume":{"pos":1}}', 107, "resume"),
         ('{"id":7,"action":"unsubscribe","experiment_id":""}', 107, "empty"),
     ],

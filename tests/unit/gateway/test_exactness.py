@@ -18,6 +18,7 @@ from loopcast.errors import BrokerUnavailable
 from loopcast.position import Position
 from loopcast.topology import APP_ID, HEARTBEAT
 from loopcast_gateway.catchup import CatchUp
+from loopcast_gateway.dialects import JSON
 from loopcast_gateway.hub import Hub
 from loopcast_gateway.partition import Partition
 from loopcast_gateway.tally import Tally
@@ -113,6 +114,8 @@ class Tail:
 class Viewer:
     """A socket that may be full."""
 
+    dialect = JSON
+
     def __init__(self):
         self.frames = []
         self.congested = False
@@ -125,6 +128,9 @@ class Viewer:
                 (size,), at = struct.unpack(">H", chunk[2:4]), 4
             self.frames.append(json.loads(chunk[at : at + size]))
             chunk = chunk[at + size :]
+
+    def say(self, frame):
+        self.put(JSON.frame(frame))
 
     async def room(self):
         while self.congested:

@@ -2,14 +2,17 @@
 
 import pytest
 
+from loopcast_gateway.dialects import JSON, NDJSON
 from loopcast_gateway.entry import Entry
+from loopcast_gateway.filters import filter_of
 from loopcast_gateway.hub import Hub
 
 
 class Viewer:
     """Keeps what it was sent."""
 
-    def __init__(self):
+    def __init__(self, dialect=JSON):
+        self.dialect = dialect
         self.chunks = []
 
     def put(self, chunk):
@@ -20,13 +23,13 @@ class Viewer:
         return b"".join(self.chunks)
 
 
-def entry(experiment, offset, partition=0):
+def entry(experiment, offset, partition=0, kind="t"):
     return Entry(
         partition=partition,
         offset=offset,
         id=f"id-{offset}",
         experiment=experiment,
-        type="t",
+        type=kind,
         recorded=0,
         envelope=b"{}",
     )
@@ -36,8 +39,8 @@ def frames(*entries, several=False):
     return b"".join(e.live_frame(several=several) for e in entries)
 
 
-def follow(hub, viewer, experiment, *, live=True, tails=(0, 0, 0)):
-    subscription = hub.add(viewer, experiment)
+def follow(hub, viewer, experiment, *, live=True, tails=(0, 0, 0), **wanted):
+    subscription = hub.add(viewer, experiment, **wanted)
     hub.place(subscription, {lane.partition: tails[lane.partition] for lane in subscription.lanes}, tails)
     for lane in subscription.lanes if live else ():
         hub.go_live(subscription, lane)
@@ -151,6 +154,58 @@ def test_unsubscribed_and_gone():
     assert {} == hub.followers()
     assert [] == hub.subscriptions(0)
     assert 0 == hub.count(one)
+
+
+def test_each_sort_of_viewer_shares_its_bytes():
+    """Viewers who want the same in the same dialect get the very same bytes, and others their own."""
+    hub, batch = Hub(1), [entry("a", 1), entry("a", 2, kind="noise")]
+    plain, lines = [Viewer(), Viewer()], [Viewer(NDJSON), Viewer(NDJSON)]
+    quiet = [Viewer(), Viewer()]
+    for viewer in plain + lines:
+        follow(hub, viewer, "a")
+    for viewer in quiet:
+        follow(hub, viewer, "a", filter_=filter_of(None, ["noise"]))
+
+    assert 10 == hub.dispatch(0, batch)
+    assert frames(*batch) == plain[0].bytes
+    assert frames(batch[0]) == quiet[0].bytes
+    assert b"\n".join(frames(e)[2:] for e in batch) == lines[0].bytes
+    assert all(one.chunks[0] is two.chunks[0] for one, two in (plain, lines, quiet))
+
+
+def test_filters_apply_to_history_too():
+    """What a lane that catches up finds in its way is filtered as live events are."""
+    hub, viewer = Hub(1), Viewer()
+    subscription = follow(hub, viewer, "a", live=False, filter_=filter_of(["loop_*"], None))
+    found = hub.unsent(subscription, [entry("a", 6, kind="loop_start"), entry("a", 7, kind="action_output")])
+
+    assert [6] == [e.offset for e in found]
+
+
+def test_everything_sends_what_the_detail_keeps_out():
+    """An event is sent once if any of a viewer's subscriptions wants it, whichever of them that is."""
+    hub, viewer = Hub(1), Viewer()
+    everything = follow(hub, viewer, "*", filter_=filter_of(["start", "end"], None))
+    follow(hub, viewer, "a", filter_=filter_of(None, ["start"]))
+    batch = [entry("a", n, kind=kind) for n, kind in enumerate(("start", "middle", "end"), 1)]
+
+    assert 3 == hub.dispatch(0, [*batch, entry("b", 4, kind="middle")])
+    assert sorted(frames(*batch)) == sorted(viewer.bytes)
+    everything.lanes[0].live = False
+    assert [1] == [e.offset for e in hub.unsent(everything, batch)]
+
+
+def test_the_least_patient_subscription_sets_the_pace():
+    """A viewer waits for more only as long as each of its subscriptions allows."""
+    hub, viewer = Hub(1), Viewer()
+    follow(hub, viewer, "a", coalesce_ms=40)
+    paces = [hub.coalesce_ms(viewer)]
+    follow(hub, viewer, "b")
+    paces.append(hub.coalesce_ms(viewer))
+    hub.remove(viewer, "b")
+    hub.remove(viewer, "a")
+
+    assert [40, 0, 0] == [*paces, hub.coalesce_ms(viewer)]
 
 
 def test_twice_is_an_error():

@@ -2,9 +2,12 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.protocol import CLIENT, OPEN
+from websockets.protocol import Protocol as Parser
 
 from loopcast_gateway.flusher import SLICE, Flusher
-from loopcast_gateway.outbox import WRITE_BYTES, Outbox
+from loopcast_gateway.frames import CHUNK_BYTES, text_frame
+from loopcast_gateway.outbox import WRITE_BYTES, LineOutbox, Outbox
 
 sizes = st.one_of(st.integers(1, 2000), st.integers(WRITE_BYTES - 2, WRITE_BYTES * 2))
 
@@ -47,6 +50,52 @@ def test_over_counts_the_socket_too(size, unsent, limit):
     outbox.clear()
     assert not outbox.over(limit, unsent=unsent)
     assert b"" == outbox.take()
+
+
+def test_lines_wait_apart_and_leave_together():
+    """Lines that wait are one message when they are written, and a control frame keeps its place between messages."""
+    outbox = LineOutbox()
+    for line in (b"one", b"two"):
+        outbox.put(line)
+    outbox.put_frame(b"\x8a\x00")
+    outbox.put(b"three")
+
+    assert text_frame(b"one\ntwo") + b"\x8a\x00" + text_frame(b"three") == outbox.take()
+    assert 0 == outbox.size
+    outbox.put(b"four")
+    outbox.clear()
+    assert (0, b"") == (outbox.size, outbox.take())
+
+
+@given(st.lists(st.integers(1, CHUNK_BYTES), min_size=1, max_size=12))
+def test_messages_of_lines_are_bounded(lengths):
+    """Lines fill messages up to a bounded size, and every line comes out, in its order."""
+    outbox, lines, written = LineOutbox(), [bytes([65 + n]) * size for n, size in enumerate(lengths)], b""
+    for line in lines:
+        outbox.put(line)
+    while outbox.size:
+        written += outbox.take()
+    parser = Parser(CLIENT, state=OPEN, max_size=None)
+    parser.receive_data(written)
+    messages = [bytes(frame.data) for frame in parser.events_received()]
+
+    assert lines == [line for message in messages for line in message.split(b"\n")]
+    assert all(len(message) <= CHUNK_BYTES + len(lines) for message in messages)
+
+
+def test_who_waits_for_more_is_written_once():
+    """A flusher that lets viewers wait begins once for all of them, and goes on at once where there are many."""
+    begun, turns, log = [], [], []
+    flusher = Flusher(turns.append, begun.append)
+    viewers = [Recorded(log, flusher) for _ in range(SLICE + 1)]
+    for viewer in viewers:
+        flusher.add(viewer)
+
+    assert (1, 0) == (len(begun), len(turns))
+    begun.pop()()
+    assert (SLICE, 1) == (len(log), len(turns))
+    turns.pop()()
+    assert viewers == log
 
 
 class Recorded:

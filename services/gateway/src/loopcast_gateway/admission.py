@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from loopcast.errors import InvalidExperiment
 from loopcast.origins import Origins
 from loopcast.routing import NOWHERE, check_experiment
-from loopcast_gateway.protocol import SUBPROTOCOL
+from loopcast_gateway.dialects import DIALECTS
 
 __all__ = ["PATH", "Admitted", "Capacity", "Refusal", "admit"]
 
@@ -23,9 +23,9 @@ _EXPERIMENT = "/ws/experiments/"
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The handshake goes on. `experiment` is followed from the start, where the path names one."""
+    """The handshake goes on. `experiments`, which the address names, are followed from the start."""
 
-    experiment: str | None
+    experiments: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def admit(
     if refusal is not None:
         return refusal
     path = _experiment(target)
-    if isinstance(path, Admitted) and SUBPROTOCOL not in offered:
-        return Refusal(400, "subprotocol", f"Offer the WebSocket subprotocol {SUBPROTOCOL}.")
+    if isinstance(path, Admitted) and not set(DIALECTS) & set(offered):
+        return Refusal(400, "subprotocol", f"Offer one of the WebSocket subprotocols {', '.join(DIALECTS)}.")
     return path
 
 
@@ -80,7 +80,7 @@ def _space(capacity: Capacity) -> Refusal | None:
 def _experiment(target: str) -> Admitted | Refusal:
     path = urlsplit(target).path
     if path == PATH:
-        return Admitted(None)
+        return Admitted(())
     encoded = path.removeprefix(_EXPERIMENT)
     if encoded == path or "/" in encoded:
         return Refusal(404, "path", f"WebSockets are at {PATH} and {_EXPERIMENT}<experiment id, percent-encoded>.")
@@ -90,4 +90,4 @@ def _experiment(target: str) -> Admitted | Refusal:
         return Refusal(400, "experiment", f"The path names no experiment: {error}")
     if experiment == NOWHERE:
         return Refusal(400, "experiment", "Events that name no experiment are seen by subscribers of * only.")
-    return Admitted(experiment)
+    return Admitted((experiment,))

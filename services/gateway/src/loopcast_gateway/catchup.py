@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from loopcast.errors import BrokerError, LogChanged
 from loopcast.position import Anchor, Position
 from loopcast_gateway.chase import Chase, Lost
-from loopcast_gateway.frames import text_frame
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub, Lane, Subscription
-from loopcast_gateway.protocol import CaughtUp, Earliest, Frame, Gap, Id, Reason, Subscribed, encode
+from loopcast_gateway.protocol import CaughtUp, Earliest, Frame, Gap, Id, Reason, Subscribed
 from loopcast_gateway.prover import Prover
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
@@ -149,7 +148,7 @@ class CatchUp:
 
 
 def _say(subscription: Subscription, frame: Frame) -> None:
-    subscription.viewer.put(text_frame(encode(frame)))
+    subscription.viewer.say(frame)
 
 
 def _one_or_many(tokens: list[str]) -> str | list[str] | None:

@@ -16,7 +16,7 @@ from loopcast.errors import LoopcastError
 from loopcast.position import Anchor, Position
 from loopcast.routing import ANYWHERE
 from loopcast_gateway.entry import Entry
-from loopcast_gateway.frames import CHUNK_BYTES, join
+from loopcast_gateway.frames import CHUNK_BYTES
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub, Lane, Subscription
 from loopcast_gateway.partition import Partition
@@ -124,12 +124,13 @@ class Chase:
         return waited
 
     def _put(self, entries: Sequence[Entry]) -> None:
-        several = self._hub.partitions > 1
+        several, live = self._hub.partitions > 1, self._lane.origin
+        viewer, dialect = self._subscription.viewer, self._subscription.viewer.dialect
         mine = self._hub.unsent(self._subscription, entries)
-        live = self._lane.origin
-        frames = [e.replay_frame(several=several) if e.offset <= live else e.live_frame(several=several) for e in mine]
-        for chunk in join(frames):
-            self._subscription.viewer.put(chunk)
+        for chunk in dialect.join(
+            [(dialect.replayed if e.offset <= live else dialect.live)(e, several=several) for e in mine]
+        ):
+            viewer.put(chunk)
         self.sent += len(mine)
         self._place = entries[-1].position
         self._advance(entries[-1].offset)

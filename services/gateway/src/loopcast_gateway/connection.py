@@ -26,9 +26,11 @@ from websockets.typing import Subprotocol
 from loopcast_gateway import close_codes
 from loopcast_gateway.admission import Admitted, Refusal, admit
 from loopcast_gateway.close_codes import CloseCode
+from loopcast_gateway.dialects import DIALECTS, JSON, Dialect
 from loopcast_gateway.frames import close_frame
-from loopcast_gateway.outbox import Outbox
-from loopcast_gateway.protocol import SUBPROTOCOL, ErrorName, Refused
+from loopcast_gateway.outbox import LineOutbox, Outbox
+from loopcast_gateway.protocol import ErrorName, Refused
+from loopcast_gateway.protocol import Frame as Wire
 
 if TYPE_CHECKING:
     from loopcast_gateway.gateway import Gateway
@@ -50,8 +52,8 @@ class Connection(asyncio.Protocol):
     """A viewer. uvicorn makes one for each request to upgrade, so it may also be refused."""
 
     __slots__ = (
-        "_closing", "_gateway", "_known", "_outbox", "_parser", "_parts", "_paused", "_queued", "_room", "_transport",
-        "errors",
+        "_closing", "_flusher", "_gateway", "_known", "_outbox", "_parser", "_parts", "_paused", "_queued", "_room",
+        "_transport", "dialect", "errors",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, known: set[Connection]) -> None:
@@ -60,7 +62,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._parser: Parser | None = None
         self._parts: list[bytes] | None = None
+        self.dialect: Dialect = JSON
         self._outbox = Outbox()
+        self._flusher = gateway.flusher
         self._paused = False
         self._queued = False
         self._closing: asyncio.TimerHandle | None = None
@@ -124,11 +128,22 @@ class Connection(asyncio.Protocol):
             await self._room.wait()
 
     def put(self, chunk: bytes) -> None:
-        """Send `chunk` at the end of this tick, or when the socket takes it."""
+        """Send `chunk` at the end of this tick, or of its time to wait for more, or when the socket takes it."""
         self._outbox.put(chunk)
         if not self._queued:
             self._queued = True
-            self._gateway.flusher.add(self)
+            self._flusher.add(self)
+
+    def say(self, frame: Wire) -> None:
+        """Send a frame, if the dialect has it, and all that waits for more with it."""
+        text = self.dialect.frame(frame)
+        if text is not None:
+            self._outbox.put(text)
+            self._hurry()
+
+    def wait_for_more(self, milliseconds: int) -> None:
+        """Let events wait so long for others, so that they go out together."""
+        self._flusher = self._gateway.flusher_of(milliseconds)
 
     def flush(self) -> None:
         """Write what waits, as far as the socket takes it; close a viewer that leaves too much unread."""
@@ -154,9 +169,14 @@ class Connection(asyncio.Protocol):
         self._parser.send_close(code.code, code.reason)
         self._parsed(self._parser)
 
+    def _hurry(self) -> None:
+        if not self._queued or self._flusher is not self._gateway.flusher:
+            self._queued = True
+            self._gateway.flusher.add(self)
+
     def _shake_hands(self, request: bytes) -> None:
         gateway = self._gateway
-        server = ServerProtocol(subprotocols=[Subprotocol(SUBPROTOCOL)], logger=_logger)
+        server = ServerProtocol(subprotocols=[Subprotocol(name) for name in DIALECTS], logger=_logger)
         server.receive_data(request)
         asked = next((event for event in server.events_received() if isinstance(event, Request)), None)
         if asked is None:
@@ -177,7 +197,10 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         # A parser of its own, because the one of the handshake keeps the handshake.
         self._parser = Parser(SERVER, state=OPEN, max_size=gateway.max_command_bytes, logger=_logger)
-        gateway.joined(self, admitted.experiment)
+        self.dialect = DIALECTS[str(server.subprotocol)]
+        if self.dialect.lines:
+            self._outbox = LineOutbox()
+        gateway.joined(self, admitted.experiments)
 
     def _parsed(self, parser: Parser) -> None:
         """Act on what the parser made of the bytes, and send what it wants to say."""
@@ -221,7 +244,8 @@ class Connection(asyncio.Protocol):
         """Put the parser's control frames behind what waits: a peer that only asks and never reads is slow, too."""
         for data in writes:
             if data != SEND_EOF:
-                self.put(data)
+                self._outbox.put_frame(data)
+                self._hurry()
                 continue
             self.flush()
             # Closing at once would answer bytes that are still on their way with a reset, which takes the close frame

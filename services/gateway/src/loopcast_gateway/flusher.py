@@ -11,6 +11,9 @@ SLICE = 1000
 """Viewers written to before others get a turn on the loop: about 5 ms."""
 
 
+Schedule = Callable[[Callable[[], None]], object]
+
+
 class Flushable(Protocol):
     """One connection, as the flusher sees it."""
 
@@ -20,10 +23,15 @@ class Flushable(Protocol):
 
 
 class Flusher:
-    """The viewers that have something to write; `call_soon` runs a callback in the next tick."""
+    """
+    The viewers that have something to write; `call_soon` runs a callback in the next tick.
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    `begin`, where given, runs it when the first of a batch has waited long enough instead.
+    """
+
+    def __init__(self, call_soon: Schedule, begin: Schedule | None = None) -> None:
         self._call_soon = call_soon
+        self._begin = begin or call_soon
         self._waiting: list[Flushable] = []
         self._scheduled = False
 
@@ -37,7 +45,7 @@ class Flusher:
         self._waiting.append(viewer)
         if not self._scheduled:
             self._scheduled = True
-            self._call_soon(self._run)
+            self._begin(self._run)
 
     def _run(self) -> None:
         now, self._waiting = self._waiting[:SLICE], self._waiting[SLICE:]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from loopcast_gateway.close_codes import CloseCode
 
-__all__ = ["CHUNK_BYTES", "close_frame", "event_frame", "event_text", "join", "text_frame"]
+__all__ = ["CHUNK_BYTES", "close_frame", "event_frame", "event_text", "join", "join_lines", "text_frame"]
 
 CHUNK_BYTES = 64 * 1024
 """Frames are joined up to this size; a larger frame stands alone."""
@@ -58,17 +58,26 @@ def event_frame(pos: str, envelope: bytes, *, replay: bool = False, partition: i
 
 def join(frames: Iterable[bytes]) -> list[bytes]:
     """`frames` in their order, joined into chunks of at most :data:`CHUNK_BYTES` where more than one fits."""
+    return _join(frames, b"")
+
+
+def join_lines(lines: Iterable[bytes]) -> list[bytes]:
+    """As :func:`join`, with line breaks between them."""
+    return _join(lines, b"\n")
+
+
+def _join(parts: Iterable[bytes], between: bytes) -> list[bytes]:
     chunks: list[bytes] = []
     held: list[bytes] = []
     size = 0
-    for frame in frames:
-        if held and size + len(frame) > CHUNK_BYTES:
-            chunks.append(b"".join(held))
+    for part in parts:
+        if held and size + len(part) > CHUNK_BYTES:
+            chunks.append(between.join(held))
             held, size = [], 0
-        held.append(frame)
-        size += len(frame)
+        held.append(part)
+        size += len(part) + len(between)
     if held:
-        chunks.append(held[0] if len(held) == 1 else b"".join(held))
+        chunks.append(held[0] if len(held) == 1 else between.join(held))
     return chunks
 
 

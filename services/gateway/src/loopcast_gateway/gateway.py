@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 
@@ -20,13 +20,13 @@ from loopcast_gateway import close_codes
 from loopcast_gateway.admission import Capacity
 from loopcast_gateway.catchup import CatchUp
 from loopcast_gateway.connection import Connection
+from loopcast_gateway.dialects import DIALECTS
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.flusher import Flusher
-from loopcast_gateway.frames import text_frame
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub
 from loopcast_gateway.partition import Partition
-from loopcast_gateway.protocol import Gap, GoAway, PingFrame, encode
+from loopcast_gateway.protocol import Gap, GoAway, PingFrame
 from loopcast_gateway.session import Sessions
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
@@ -56,7 +56,8 @@ class Gateway:
         self.max_command_bytes = settings.max_command_bytes
         self.origins = Origins(settings.allowed_origins, loopback=is_loopback(settings.host))
         self.tally = Tally()
-        self.flusher = Flusher(lambda callback: asyncio.get_running_loop().call_soon(callback))
+        self.flusher = Flusher(_soon)
+        self._patient: dict[int, Flusher] = {}
         self.hub = Hub(topology.partitions)
         self.history = History(client, url, topology, name=NAME)
         self.tails = [self._tail(client, n, stream) for n, stream in enumerate(topology.streams)]
@@ -95,10 +96,22 @@ class Gateway:
         """The sockets of how many viewers take no more for now."""
         return sum(viewer.congested for slot in self._slots for viewer in slot)
 
-    def joined(self, viewer: Connection, experiment: str | None) -> None:
+    def flusher_of(self, milliseconds: int) -> Flusher:
+        """What writes for viewers who wait so long for more: the same for all of them, so that they share a timer."""
+        if not milliseconds:
+            return self.flusher
+        found = self._patient.get(milliseconds)
+        if found is None:
+            seconds = milliseconds / 1000
+            found = self._patient[milliseconds] = Flusher(
+                _soon, lambda callback: asyncio.get_running_loop().call_later(seconds, callback)
+            )
+        return found
+
+    def joined(self, viewer: Connection, experiments: Sequence[str]) -> None:
         """A handshake was finished."""
         min(self._slots, key=len).add(viewer)
-        self.sessions.opened(viewer, experiment)
+        self.sessions.opened(viewer, experiments)
 
     def gone(self, viewer: Connection) -> None:
         """A viewer is sent nothing more. Safe to call again."""
@@ -180,21 +193,23 @@ class Gateway:
         for subscription in self.hub.subscriptions(partition.number):
             if subscription.lane(partition.number).live:
                 frame = Gap(experiment_id=subscription.experiment, reason=reason, pos=partition.pos)
-                subscription.viewer.put(text_frame(encode(frame)))
+                subscription.viewer.say(frame)
 
     def _send_away(self, viewer: Connection, spread_ms: int) -> None:
         # Jitter against a herd, not a secret.
         wait = random.randrange(spread_ms)  # noqa: S311
-        viewer.put(text_frame(encode(GoAway(code=close_codes.RESTART.code, reconnect_in_ms=wait))))
+        viewer.say(GoAway(code=close_codes.RESTART.code, reconnect_in_ms=wait))
         viewer.close(close_codes.RESTART)
 
     async def _ping(self) -> None:
         while True:
             for slot in self._slots:
                 await asyncio.sleep(self.settings.ping_seconds / PING_SLOTS)
-                frame = text_frame(encode(PingFrame(pos=[tail.partition.pos for tail in self.tails])))
+                ping = PingFrame(pos=[tail.partition.pos for tail in self.tails])
+                frames = {dialect: dialect.frame(ping) for dialect in DIALECTS.values()}
                 for viewer in list(slot):
-                    viewer.put(frame)
+                    if (frame := frames[viewer.dialect]) is not None:
+                        viewer.put(frame)
 
     async def _report(self) -> None:
         while True:
@@ -231,6 +246,10 @@ class Gateway:
             on_entries=self.entries,
             on_gap=self._gap,
         )
+
+
+def _soon(callback: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_soon(callback)
 
 
 def _complain(task: asyncio.Task[None]) -> None:

@@ -7,24 +7,39 @@ whoever replays its history calls :meth:`Hub.go_live` in the same step in which 
 
 A viewer of `*` that also follows `e` by itself gets an event of `e` that came after it began to follow `e` by the lane
 of `e` alone; what came before is in each history that was asked for. So when `e` is unsubscribed while one of the two
-is still catching up, the lane of `e` *lingers* until both are live: what it has not sent yet, nobody else will.
+is still catching up, the lane of `e` *lingers* until both are live: what it has not sent yet, nobody else will. Of what
+the filter of `e` keeps out, the lane of `*` sends what its own filter admits.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from loopcast.routing import ANYWHERE, partition_of
+from loopcast_gateway.audience import Audience
 from loopcast_gateway.entry import Entry
-from loopcast_gateway.frames import join
+from loopcast_gateway.filters import Filter
+
+if TYPE_CHECKING:
+    from loopcast_gateway.dialects import Dialect
+    from loopcast_gateway.protocol import Frame
 
 __all__ = ["Hub", "Lane", "Subscription", "Viewer"]
 
 
 class Viewer(Protocol):
     """One connection, as the hub sees it."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """How it wants to be spoken to."""
+        ...
+
+    def say(self, frame: Frame) -> None:
+        """Take a frame to send, unless its dialect has none such; as :meth:`put`."""
+        ...
 
     def put(self, chunk: bytes) -> None:
         """Take bytes to send; never waits, never fails, changes no subscription."""
@@ -52,12 +67,16 @@ class Lane:
 class Subscription:
     """That a viewer follows one experiment, or `*`."""
 
-    __slots__ = ("experiment", "lanes", "lingers", "viewer")
+    __slots__ = ("coalesce_ms", "experiment", "filter", "lanes", "lingers", "viewer")
 
-    def __init__(self, viewer: Viewer, experiment: str, lanes: tuple[Lane, ...]) -> None:
+    def __init__(
+        self, viewer: Viewer, experiment: str, lanes: tuple[Lane, ...], filter_: Filter | None, coalesce_ms: int
+    ) -> None:
         self.viewer = viewer
         self.experiment = experiment
         self.lanes = lanes
+        self.filter = filter_
+        self.coalesce_ms = coalesce_ms
         self.lingers = False
 
     @property
@@ -69,6 +88,10 @@ class Subscription:
         """Its lane in `partition`."""
         return self.lanes[0] if len(self.lanes) == 1 else self.lanes[partition]
 
+    def admits(self, entry: Entry) -> bool:
+        """Whether it wants an event of its experiment."""
+        return self.filter is None or self.filter.admits(entry.type)
+
 
 class Hub:
     """The subscriptions of one process, over a log of `partitions`."""
@@ -76,9 +99,9 @@ class Hub:
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
         self._of: dict[Viewer, dict[str, Subscription]] = {}
-        self._channels: dict[str, dict[Viewer, None]] = {}
+        self._channels: dict[str, Audience] = {}
         # Viewers whose `*` is live: `plain` follow nothing else, `mixed` follow experiments of their own too.
-        self._plain: list[dict[Viewer, None]] = [{} for _ in range(partitions)]
+        self._plain = [Audience() for _ in range(partitions)]
         self._mixed: list[dict[Viewer, None]] = [{} for _ in range(partitions)]
 
     def get(self, viewer: Viewer, experiment: str) -> Subscription | None:
@@ -88,6 +111,10 @@ class Hub:
     def count(self, viewer: Viewer) -> int:
         """How many subscriptions `viewer` has."""
         return sum(not s.lingers for s in self._of.get(viewer, {}).values())
+
+    def coalesce_ms(self, viewer: Viewer) -> int:
+        """How long `viewer` may be kept waiting: as long as the least patient of its subscriptions allows."""
+        return min((s.coalesce_ms for s in self._of.get(viewer, {}).values()), default=0)
 
     def followers(self) -> Mapping[str, int]:
         """Live viewers by experiment, `*` among them."""
@@ -102,7 +129,9 @@ class Hub:
         partition = partition_of(experiment, self.partitions)
         return range(partition, partition + 1)
 
-    def add(self, viewer: Viewer, experiment: str) -> Subscription:
+    def add(
+        self, viewer: Viewer, experiment: str, *, filter_: Filter | None = None, coalesce_ms: int = 0
+    ) -> Subscription:
         """
         Subscribe. Nothing is sent before :meth:`place`.
 
@@ -113,7 +142,7 @@ class Hub:
         if experiment in mine:
             raise ValueError(experiment)
         lanes = tuple(Lane(n) for n in self.covered(experiment))
-        subscription = mine[experiment] = Subscription(viewer, experiment, lanes)
+        subscription = mine[experiment] = Subscription(viewer, experiment, lanes, filter_, coalesce_ms)
         self._sort(viewer)
         return subscription
 
@@ -131,10 +160,12 @@ class Hub:
         lane.live = True
         viewer = subscription.viewer
         if subscription.experiment == ANYWHERE:
-            mixed = len(self._of[viewer]) > 1
-            (self._mixed if mixed else self._plain)[lane.partition][viewer] = None
+            if len(self._of[viewer]) > 1:
+                self._mixed[lane.partition][viewer] = None
+            else:
+                self._plain[lane.partition].add(subscription)
         else:
-            self._channels.setdefault(subscription.experiment, {})[viewer] = None
+            self._channels.setdefault(subscription.experiment, Audience()).add(subscription)
         self._end_lingering(viewer)
 
     def active(self, subscription: Subscription) -> bool:
@@ -176,44 +207,48 @@ class Hub:
         """Of events that a lane which is catching up finds in its way, those that are its to send, in their order."""
         mine = self._of[subscription.viewer]
         if subscription.experiment != ANYWHERE:
-            floor = subscription.lanes[0].cursor
-            return [e for e in entries if e.offset > floor and e.experiment == subscription.experiment]
-        found = [e for e in entries if e.offset > subscription.lane(e.partition).cursor]
-        if len(mine) == 1:
-            return found
-        return [e for e in found if (own := mine.get(e.experiment)) is None or e.offset <= own.lanes[0].origin]
+            floor, experiment = subscription.lanes[0].cursor, subscription.experiment
+            found = [e for e in entries if e.offset > floor and e.experiment == experiment]
+        else:
+            found = [e for e in entries if e.offset > subscription.lane(e.partition).cursor]
+            if len(mine) > 1:
+                found = [e for e in found if not _left_to(mine.get(e.experiment), e)]
+        return found if subscription.filter is None else [e for e in found if subscription.admits(e)]
 
     def dispatch(self, partition: int, entries: Sequence[Entry]) -> int:
         """Give new events of `partition` to all who follow them; how many deliveries that makes."""
-        plain, mixed, channels = self._plain[partition], self._mixed[partition], self._channels
-        several = self.partitions > 1
-        everybody = bool(plain or mixed)
-        frames: list[tuple[str, bytes]] = []
-        grouped: dict[str, list[bytes]] = {}
+        channels, several = self._channels, self.partitions > 1
+        grouped: dict[str, list[Entry]] = {}
         for entry in entries:
-            wanted = entry.experiment in channels
-            if not (wanted or everybody):
-                continue
-            frame = entry.live_frame(several=several)
-            frames.append((entry.experiment, frame))
-            if wanted:
-                grouped.setdefault(entry.experiment, []).append(frame)
-        deliveries = sum(_put(channels[experiment], its) for experiment, its in grouped.items())
-        if plain:
-            deliveries += _put(plain, [frame for _, frame in frames])
-        for viewer in mixed:
-            own = {experiment for experiment, s in self._of[viewer].items() if s.lanes[0].origin != UNPLACED}
-            deliveries += _put((viewer,), [frame for experiment, frame in frames if experiment not in own])
+            if entry.experiment in channels:
+                grouped.setdefault(entry.experiment, []).append(entry)
+        deliveries = sum(channels[experiment].send(its, several=several) for experiment, its in grouped.items())
+        deliveries += self._plain[partition].send(entries, several=several)
+        for viewer in self._mixed[partition]:
+            deliveries += self._send_the_rest(viewer, entries)
         return deliveries
+
+    def _send_the_rest(self, viewer: Viewer, entries: Sequence[Entry]) -> int:
+        """Give a viewer of a live `*` what none of its other subscriptions sends."""
+        mine, dialect, several = self._of[viewer], viewer.dialect, self.partitions > 1
+        everything = mine[ANYWHERE]
+        wanted = [e for e in entries if everything.admits(e) and not _left_to(mine.get(e.experiment), e)]
+        for chunk in dialect.join([dialect.live(entry, several=several) for entry in wanted]):
+            viewer.put(chunk)
+        return len(wanted)
 
     def _sort(self, viewer: Viewer) -> None:
         """Keep a viewer of a live `*` among the plain or the mixed, as it now is."""
-        mixed = len(self._of.get(viewer, {})) > 1
-        have, want = (self._plain, self._mixed) if mixed else (self._mixed, self._plain)
-        for partition in range(self.partitions):
-            if viewer in have[partition]:
-                del have[partition][viewer]
-                want[partition][viewer] = None
+        mine = self._of.get(viewer, {})
+        everything = mine.get(ANYWHERE)
+        if everything is None:
+            return
+        for plain, mixed in zip(self._plain, self._mixed, strict=True):
+            if len(mine) > 1 and plain.discard(everything):
+                mixed[viewer] = None
+            elif len(mine) == 1 and viewer in mixed:
+                del mixed[viewer]
+                plain.add(everything)
 
     def _end_lingering(self, viewer: Viewer) -> None:
         mine = self._of[viewer]
@@ -228,11 +263,11 @@ class Hub:
         mine = self._of[viewer]
         del mine[experiment]
         if experiment == ANYWHERE:
-            for partition in range(self.partitions):
-                self._plain[partition].pop(viewer, None)
-                self._mixed[partition].pop(viewer, None)
+            for plain, mixed in zip(self._plain, self._mixed, strict=True):
+                plain.discard(subscription)
+                mixed.pop(viewer, None)
         elif (channel := self._channels.get(experiment)) is not None:
-            channel.pop(viewer, None)
+            channel.discard(subscription)
             if not channel:
                 del self._channels[experiment]
         if not mine:
@@ -241,12 +276,6 @@ class Hub:
             self._sort(viewer)
 
 
-def _put(viewers: Iterable[Viewer], frames: Sequence[bytes]) -> int:
-    """Put `frames` into each outbox, joined once for all of them."""
-    chunks = join(frames)
-    count = 0
-    for viewer in viewers:
-        count += 1
-        for chunk in chunks:
-            viewer.put(chunk)
-    return count * len(frames)
+def _left_to(own: Subscription | None, entry: Entry) -> bool:
+    """Whether `own`, the subscription to the event's experiment, sends it, and not that of the viewer's `*`."""
+    return own is not None and entry.offset > own.lanes[0].origin and own.admits(entry)

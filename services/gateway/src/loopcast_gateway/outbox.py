@@ -7,7 +7,9 @@ that a viewer that does not read costs a list entry a chunk and no copy, up to t
 
 from __future__ import annotations
 
-__all__ = ["WRITE_BYTES", "Outbox"]
+from loopcast_gateway.frames import CHUNK_BYTES, text_frame
+
+__all__ = ["WRITE_BYTES", "LineOutbox", "Outbox"]
 
 WRITE_BYTES = 256 * 1024
 """At most this much is joined for one write; a larger chunk is written alone."""
@@ -34,6 +36,10 @@ class Outbox:
         self._chunks.append(chunk)
         self.size += len(chunk)
 
+    def put_frame(self, frame: bytes) -> None:
+        """Add a finished WebSocket frame, which a control frame is whatever the chunks are."""
+        self.put(frame)
+
     def take(self) -> bytes:
         """What to write next, at most :data:`WRITE_BYTES` unless one chunk is larger; empty if nothing waits."""
         chunks = self._chunks
@@ -59,3 +65,44 @@ class Outbox:
         """Forget everything."""
         self._chunks.clear()
         self.size = 0
+
+
+class LineOutbox(Outbox):
+    """Chunks that are lines: they wait as they came, and go out in as few messages as there is room for them."""
+
+    __slots__ = ("_held", "_lines")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[bytes] = []
+        self._held = 0
+
+    def put(self, chunk: bytes) -> None:
+        """Add one line or several, without a line break at the end."""
+        if self._held and self._held + len(chunk) > CHUNK_BYTES:
+            self._seal()
+        self._lines.append(chunk)
+        self._held += len(chunk)
+        self.size += len(chunk)
+
+    def put_frame(self, frame: bytes) -> None:
+        """Add a finished WebSocket frame behind the lines that came before it."""
+        self._seal()
+        super().put(frame)
+
+    def take(self) -> bytes:
+        """As :meth:`Outbox.take`."""
+        self._seal()
+        return super().take()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._lines.clear()
+        self._held = 0
+        super().clear()
+
+    def _seal(self) -> None:
+        if self._lines:
+            self.size -= self._held
+            super().put(text_frame(b"\n".join(self._lines)))
+            self._lines, self._held = [], 0

@@ -1,5 +1,7 @@
 """
-The protocol `loopcast.v1.json`: what a client may say and what the gateway says, one JSON object a frame.
+The protocols `loopcast.v1.json` and `loopcast.v1.ndjson`: what a client may say and what the gateway says.
+
+A JSON object is a message, or a line of one.
 
 These classes are the only list of actions and frames; `docs/protocol.md` is held to them by a test. A field that a
 command does not have is refused, not ignored: who asks for a filter that this version lacks must hear of it.
@@ -8,7 +10,7 @@ command does not have is refused, not ignored: who asks for a filter that this v
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,14 +18,27 @@ from loopcast.errors import InvalidExperiment, InvalidPosition
 from loopcast.position import Anchor, Position
 from loopcast.routing import ANYWHERE, NOWHERE, check_experiment
 
-__all__ = ["COMMANDS", "FRAMES", "SUBPROTOCOL", "Command", "ErrorName", "Reason", "Refused", "encode", "read_command"]
+__all__ = [
+    "COMMANDS",
+    "FRAMES",
+    "NDJSON_SUBPROTOCOL",
+    "SUBPROTOCOL",
+    "Command",
+    "ErrorName",
+    "Reason",
+    "Refused",
+    "encode",
+    "read_command",
+]
 
 SUBPROTOCOL = "loopcast.v1.json"
+NDJSON_SUBPROTOCOL = "loopcast.v1.ndjson"
 
 Id = int | str
 """What a client names a command by, to find its answer."""
 
 MAX_ID_LENGTH = 64
+MAX_COALESCE_MS = 1000
 
 
 class ErrorName(enum.StrEnum):
@@ -80,11 +95,19 @@ class Command(msgspec.Struct, tag_field="action", forbid_unknown_fields=True, kw
 
 
 class Subscribe(Command, tag="subscribe", kw_only=True, rename={"start": "from"}):
-    """Follow an experiment, or `*` for all: from now on, from the earliest event, or from behind a `pos`."""
+    """
+    Follow an experiment, or `*` for all: from now on, from the earliest event, or from behind a `pos`.
+
+    Of its events come those whose type matches one of `types` and none of `exclude`. Those of `coalesce_ms`
+    milliseconds may be kept to be sent together.
+    """
 
     experiment_id: str
     start: Literal["now", "earliest"] = "now"
     resume: str | list[str] | None = None
+    types: list[str] | None = None
+    exclude: list[str] | None = None
+    coalesce_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_COALESCE_MS)] = 0
 
 
 class Unsubscribe(Command, tag="unsubscribe", kw_only=True):

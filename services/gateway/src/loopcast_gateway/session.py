@@ -6,20 +6,19 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
 
 from loopcast.position import Position
 from loopcast_gateway.catchup import CatchUp
 from loopcast_gateway.close_codes import TOO_MANY_ERRORS, CloseCode
-from loopcast_gateway.frames import text_frame
+from loopcast_gateway.filters import BadFilter, filter_of
 from loopcast_gateway.hub import Hub, Subscription
 from loopcast_gateway.protocol import (
     Command,
     ErrorFrame,
     ErrorName,
-    Frame,
     Ping,
     PongFrame,
     Refused,
@@ -29,12 +28,15 @@ from loopcast_gateway.protocol import (
     Unsubscribe,
     Unsubscribed,
     Welcome,
-    encode,
     positions,
     read_command,
 )
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
+
+if TYPE_CHECKING:
+    from loopcast_gateway.dialects import Dialect
+    from loopcast_gateway.protocol import Frame
 
 __all__ = ["Connection", "Sessions"]
 
@@ -52,8 +54,21 @@ class Connection(Protocol):
     errors: int
     """How many commands were refused since the last good one."""
 
+    @property
+    def dialect(self) -> Dialect:
+        """How it is spoken to."""
+        ...
+
+    def say(self, frame: Frame) -> None:
+        """Take a frame to send."""
+        ...
+
     def put(self, chunk: bytes) -> None:
         """Take bytes to send."""
+        ...
+
+    def wait_for_more(self, milliseconds: int) -> None:
+        """Let what is put wait so long for more."""
         ...
 
     def close(self, code: CloseCode) -> None:
@@ -86,13 +101,13 @@ class Sessions:
         self._ping_ms = round(ping_seconds * 1000)
         self._tasks: dict[Connection, set[asyncio.Task[None]]] = {}
 
-    def opened(self, viewer: Connection, experiment: str | None) -> None:
-        """A viewer came; `experiment` is followed from the start where its path names one."""
+    def opened(self, viewer: Connection, experiments: Sequence[str]) -> None:
+        """A viewer came; `experiments`, which its address names, are followed from the start."""
         frame = Welcome(
             session=secrets.token_hex(8), server_time=time.time(), ping_ms=self._ping_ms, limits=self._limits
         )
-        self._say(viewer, frame)
-        if experiment is not None:
+        viewer.say(frame)
+        for experiment in experiments:
             self._subscribe(viewer, Subscribe(experiment_id=experiment))
 
     def closed(self, viewer: Connection) -> None:
@@ -102,7 +117,15 @@ class Sessions:
         self._hub.drop(viewer)
 
     def received(self, viewer: Connection, text: bytes) -> None:
-        """A viewer sent a text message."""
+        """A viewer sent a text message: a command, or one in each line."""
+        if not viewer.dialect.lines:
+            self._command(viewer, text)
+            return
+        for line in text.split(b"\n"):
+            if line.strip():
+                self._command(viewer, line)
+
+    def _command(self, viewer: Connection, text: bytes) -> None:
         try:
             command = read_command(text)
             self._tally.commands[str(command.__struct_config__.tag)] += 1
@@ -115,16 +138,14 @@ class Sessions:
     def refuse(self, viewer: Connection, refusal: Refused) -> None:
         """Tell a viewer that its command is not carried out."""
         self._tally.errors[refusal.name] += 1
-        self._say(
-            viewer,
-            ErrorFrame(
-                id=refusal.id,
-                code=refusal.name.code,
-                name=refusal.name,
-                message=str(refusal),
-                temporary=refusal.name.temporary,
-            ),
+        frame = ErrorFrame(
+            id=refusal.id,
+            code=refusal.name.code,
+            name=refusal.name,
+            message=str(refusal),
+            temporary=refusal.name.temporary,
         )
+        viewer.say(frame)
         viewer.errors += 1
         if viewer.errors >= MAX_ERRORS:
             viewer.close(TOO_MANY_ERRORS)
@@ -135,19 +156,25 @@ class Sessions:
                 self._subscribe(viewer, command)
             case Unsubscribe():
                 self._hub.remove(viewer, command.experiment_id)
+                viewer.wait_for_more(self._hub.coalesce_ms(viewer))
                 frame = Unsubscribed(
                     id=command.id, experiment_id=command.experiment_id, code=BY_REQUEST, reason="by request"
                 )
-                self._say(viewer, frame)
+                viewer.say(frame)
             case Stats():
-                self._say(viewer, StatsFrame(id=command.id, data=self._stats()))
+                viewer.say(StatsFrame(id=command.id, data=self._stats()))
             case Ping():
-                self._say(viewer, PongFrame(id=command.id))
+                viewer.say(PongFrame(id=command.id))
 
     def _subscribe(self, viewer: Connection, command: Subscribe) -> None:
         resumed = positions(command, self._hub.covered(command.experiment_id))
+        try:
+            filter_ = filter_of(command.types, command.exclude)
+        except BadFilter as error:
+            raise Refused(ErrorName.BAD_REQUEST, str(error), command.id) from None
         self._admit(viewer, command)
-        subscription = self._hub.add(viewer, command.experiment_id)
+        subscription = self._hub.add(viewer, command.experiment_id, filter_=filter_, coalesce_ms=command.coalesce_ms)
+        viewer.wait_for_more(self._hub.coalesce_ms(viewer))
         if all(self._tails[lane.partition].ready.is_set() for lane in subscription.lanes):
             self._begin(subscription, command, resumed)
         else:
@@ -207,6 +234,3 @@ class Sessions:
             self._tasks.pop(viewer, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("subscription_failed", exc_info=error)
-
-    def _say(self, viewer: Connection, frame: Frame) -> None:
-        viewer.put(text_frame(encode(frame)))
