@@ -8,6 +8,8 @@ Every error that Loopcast raises, in one tree.
         * :exc:`InvalidType`: the event's type breaks the grammar.
         * :exc:`EventTooLarge`: the event is over the size limit.
     * :exc:`InvalidPosition`: a position token that no gateway made.
+    * :exc:`InvalidToken`: a token or API key that permits nothing; `reason` says why in a word.
+    * :exc:`KeysUnavailable`: whether a token is good cannot be said now: try again.
     * :exc:`BrokerError`
         * :exc:`BrokerUnavailable`: not connected, or the connection went while waiting: try again, same ids.
         * :exc:`BrokerBlocked`: the broker takes nothing for now (memory or disk alarm): try again later.
@@ -30,7 +32,9 @@ __all__ = [
     "InvalidEvent",
     "InvalidExperiment",
     "InvalidPosition",
+    "InvalidToken",
     "InvalidType",
+    "KeysUnavailable",
     "LogChanged",
     "LogMissing",
     "LoopcastError",
@@ -67,6 +71,22 @@ class EventTooLarge(InvalidEvent):
 
 class InvalidPosition(LoopcastError):
     """The position token was not made by a gateway."""
+
+
+class InvalidToken(LoopcastError):
+    """A token or API key permits nothing; the sentence never has a part of it."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """missing, malformed, algorithm, unknown_key, signature, expired, early, audience, issuer or claims."""
+
+
+class KeysUnavailable(LoopcastError):
+    """The keys that verify tokens could not be fetched yet."""
+
+    retry_after: float = 2.0
+    """Seconds after which another try makes sense."""
 
 
 class BrokerError(LoopcastError):

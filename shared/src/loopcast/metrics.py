@@ -39,6 +39,25 @@ LOOP_LAG = Definition(
     "loopcast_event_loop_lag_seconds", "gauge", "How late the event loop last was for its own heartbeat."
 )
 
+# Services with a public port
+
+AUTH_FAILURES = Definition(
+    "loopcast_auth_failures_total",
+    "counter",
+    "Tokens and API keys that were refused: missing, malformed, algorithm, unknown_key, signature, expired, early, "
+    "audience, issuer, claims.",
+    ("reason",),
+)
+AUTH_JWKS = Definition(
+    "loopcast_auth_jwks_fetches_total", "counter", "Fetches of the key set by result: taken, failed.", ("result",)
+)
+AUTH_API_KEYS = Definition(
+    "loopcast_auth_api_key_reloads_total",
+    "counter",
+    "Readings of a changed file of API keys: taken, refused.",
+    ("result",),
+)
+
 # Producer
 
 PRODUCER_EVENTS = Definition(

@@ -14,6 +14,8 @@ TREE = {
     "InvalidType": "InvalidEvent",
     "EventTooLarge": "InvalidEvent",
     "InvalidPosition": "LoopcastError",
+    "InvalidToken": "LoopcastError",
+    "KeysUnavailable": "LoopcastError",
     "BrokerError": "LoopcastError",
     "BrokerUnavailable": "BrokerError",
     "BrokerBlocked": "BrokerError",

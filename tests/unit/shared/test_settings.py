@@ -192,3 +192,62 @@ def test_a_password_alone_keeps_the_urls_user(monkeypatch):
     monkeypatch.setenv("LOOPCAST_AMQP_PASSWORD", "secret")
 
     assert "amqp://me:secret@rabbit/" == load(ServiceSettings).amqp_url
+
+
+SECRET = "s" * 40
+
+
+@pytest.mark.parametrize("name", [name for name, s in SERVICES.items() if getattr(s, "asks", False)])
+def test_strangers_are_served_by_decision_only(monkeypatch, name):
+    """Beyond loopback, a service starts only where something says who may do what, or that anybody may."""
+    monkeypatch.setenv("LOOPCAST_HOST", "0.0.0.0")
+    with pytest.raises(ConfigurationError, match=r"LOOPCAST_JWT_SECRET.*LOOPCAST_ALLOW_ANONYMOUS=true"):
+        load(SERVICES[name]).check_exposure()
+
+    for variable, value in (
+        ("LOOPCAST_JWT_SECRET", SECRET),
+        ("LOOPCAST_JWKS_URL", "https://id/jwks"),
+        ("LOOPCAST_API_KEYS_FILE", "keys.toml"),
+        ("LOOPCAST_ALLOW_ANONYMOUS", "true"),
+    ):
+        with monkeypatch.context() as context:
+            context.setenv(variable, value)
+            load(SERVICES[name]).check_exposure()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOOPCAST_JWT_SECRET", "hunter2"),
+        ("LOOPCAST_JWT_PREVIOUS_SECRET", "hunter2"),
+        ("LOOPCAST_JWT_PREVIOUS_SECRET", "hunter2" * 9),
+        ("LOOPCAST_AMQP_URL", "http://guest:hunter2@host"),
+        ("LOOPCAST_AMQP_URL", "guest:hunter2@host"),
+    ],
+)
+def test_a_secret_is_not_shown(monkeypatch, name, value):
+    """The sentence about a wrong value has no secret in it."""
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        load(GatewaySettings)
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("LOOPCAST_JWKS_URL", "id/jwks", "https://host/path"),
+        ("LOOPCAST_JWKS_URL", "file:///etc/passwd", "https://host/path"),
+        ("LOOPCAST_ALLOWED_ORIGINS", "example.com", "https://host"),
+        ("LOOPCAST_ALLOWED_ORIGINS", "*", "https://host"),
+        ("LOOPCAST_ALLOWED_ORIGINS", "https://example.com/path", "https://host"),
+    ],
+)
+def test_addresses_are_checked(monkeypatch, name, value, hint):
+    """What could never match or be fetched is refused at the start."""
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=hint):
+        load(GatewaySettings)

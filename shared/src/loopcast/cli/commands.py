@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from loopcast.cli import recorded
+from loopcast.cli import access, recorded
 from loopcast.cli.webhooks import make_webhooks
 from loopcast.up.state import DATA
 
@@ -31,6 +31,8 @@ def make_app() -> typer.Typer:
     for command in (up, send, tail, env, key, recorded.query):
         app.command()(command)
     app.command("export")(recorded.export)
+    app.command()(access.token)
+    app.command("api-key")(access.api_key)
     topology = typer.Typer(no_args_is_help=True, help="What Loopcast makes in the broker.")
     topology.command()(export)
     app.add_typer(topology, name="topology")

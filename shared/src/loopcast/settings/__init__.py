@@ -17,11 +17,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from loopcast.errors import ConfigurationError
-from loopcast.settings.base import PublicSettings, ServiceSettings, is_loopback
-from loopcast.settings.environment import FILE, PREFIX, is_injected
+from loopcast.settings.base import ServiceSettings, is_loopback
+from loopcast.settings.environment import FILE, PREFIX, is_injected, shown
 from loopcast.settings.gateway import GatewaySettings
 from loopcast.settings.otel_exporter import OtelExporterSettings
 from loopcast.settings.producer import ProducerSettings
+from loopcast.settings.public import PublicSettings
 from loopcast.settings.recorder import RecorderSettings
 from loopcast.settings.webhook_forwarder import WebhookForwarderSettings
 
@@ -77,8 +78,12 @@ def load(settings: type[S]) -> S:
 
 
 def _sentence(wrong: ErrorDetails) -> str:
-    name = PREFIX + "".join(str(part) for part in wrong["loc"][:1]).upper()
-    return f"{name}={wrong['input']!r}: {wrong['msg'].removeprefix('Value error, ')}"
+    message = wrong["msg"].removeprefix("Value error, ")
+    if not wrong["loc"]:
+        # It is about several settings: the input is all of them, secrets among them.
+        return message
+    name = str(wrong["loc"][0])
+    return f"{PREFIX}{name.upper()}={shown(name, wrong['input'])}: {message}"
 
 
 def unknown_names(environ: Mapping[str, str] | None = None) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""What every service reads, and what those with a public port do."""
+"""What every service reads."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from loopcast.errors import ConfigurationError
 from loopcast.settings.environment import PREFIX, Environment
 from loopcast.topology import LOG, MAX_PARTITIONS, Topology, parse_age
 
-__all__ = ["CommaSeparated", "PublicSettings", "ServiceSettings", "is_loopback", "with_login"]
+__all__ = ["CommaSeparated", "ServiceSettings", "is_loopback", "split", "with_login"]
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 """Written `a,b` in a variable."""
@@ -64,10 +63,10 @@ class ServiceSettings(BaseSettings):
             return values
         return {**values, "amqp_url": with_login(url, str(user or ""), str(password or ""))}
 
-    @field_validator("log_bindings", "allowed_origins", mode="before", check_fields=False)
+    @field_validator("log_bindings", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return split(value)
 
     @field_validator("log_max_age")
     @classmethod
@@ -107,27 +106,9 @@ class ServiceSettings(BaseSettings):
         )
 
 
-class PublicSettings(ServiceSettings):
-    """What services with a public port read."""
-
-    host: str = Field("127.0.0.1", description="Address of the public port.")
-    port: int = Field(0, ge=0, le=65535, description="The public port.")
-    allow_anonymous: bool = Field(
-        False, description="Serve anybody, on any address. Without it, only loopback addresses are served."
-    )
-
-    def check_exposure(self) -> None:
-        """
-        Refuse to serve strangers without anybody having said so.
-
-        Raises:
-            ConfigurationError: the public address is not loopback and nothing says who may do what.
-        """
-        if not self.allow_anonymous and not is_loopback(self.host):
-            raise ConfigurationError(
-                f"LOOPCAST_HOST={self.host} is not a loopback address, and nobody would be asked who they are: "
-                "set LOOPCAST_ALLOW_ANONYMOUS=true if everybody who reaches it may use it."
-            )
+def split(value: object) -> object:
+    """The parts of a comma-separated text; anything else as it is."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def with_login(url: str, user: str, password: str) -> str:

@@ -15,11 +15,14 @@ from pydantic_settings import EnvSettingsSource
 
 from loopcast.errors import ConfigurationError
 
-__all__ = ["FILE", "PREFIX", "Environment", "is_injected"]
+__all__ = ["FILE", "PREFIX", "SECRETS", "Environment", "is_injected", "shown"]
 
 PREFIX = "LOOPCAST_"
 FILE = "_FILE"
 """What a setting's name ends with where a file has its value."""
+
+SECRETS = ("amqp_url", "amqp_password", "jwt_secret", "jwt_previous_secret", "otlp_headers", "recorder_postgres")
+"""Settings that may hold a secret, which no message shows."""
 
 # What Kubernetes puts into pods (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _INJECTED = re.compile(r"LOOPCAST_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP)(_.+)?)\Z")
@@ -62,3 +65,12 @@ def is_injected(name: str, value: str | None) -> bool:
         and bool(value)
         and str(value).startswith(("tcp://", "udp://"))
     )
+
+
+def shown(name: str, value: object) -> str:
+    """`value` of the setting `name` as a message may have it: without a secret."""
+    if name not in SECRETS:
+        return repr(value)
+    if name == "amqp_url" and isinstance(value, str):
+        return repr(re.sub(r"[^/]*@", "***@", value))
+    return "(not shown)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from loopcast.events import MAX_EVENT_BYTES
-from loopcast.settings.base import CommaSeparated, PublicSettings
+from loopcast.settings.public import PublicSettings
 
 __all__ = ["GatewaySettings"]
 
@@ -15,9 +15,6 @@ class GatewaySettings(PublicSettings):
 
     port: int = Field(8701, ge=0, le=65535, description="The public port.")
     ops_port: int = Field(9701, ge=0, le=65535, description="Port of the probes and metrics.")
-    allowed_origins: CommaSeparated = Field(
-        (), description="Origins of pages that may connect; the same origin always may, on loopback any loopback one."
-    )
     outbox_bytes: int = Field(
         4 * MAX_EVENT_BYTES, ge=65536, description="Bytes a viewer may leave unread before it is closed with 4008."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from loopcast.events import MAX_EVENT_BYTES
-from loopcast.settings.base import PublicSettings
+from loopcast.settings.public import PublicSettings
 
 __all__ = ["ProducerSettings"]
 

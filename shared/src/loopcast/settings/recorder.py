@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from loopcast.settings.base import PublicSettings
+from loopcast.settings.public import PublicSettings
 from loopcast.topology import parse_age
 
 __all__ = ["RecorderSettings"]
