@@ -125,6 +125,12 @@ def pytest_collection_finish(session):
             find(CACHE, _teller(session.config))
 
 
+@pytest.fixture(autouse=True)
+def _own_spool(tmp_path, monkeypatch):
+    """Each test, and what it starts, spools into a folder of its own, never into the user's."""
+    monkeypatch.setenv("LOOPCAST_SPOOL_DIR", str(tmp_path / "spool"))
+
+
 @pytest.fixture(scope="session")
 def node_cache():
     """Where a fetched RabbitMQ is kept, shared with `loopcast up`."""

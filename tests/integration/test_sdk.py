@@ -97,7 +97,7 @@ async def test_what_waits_is_sent_when_the_producer_comes(vhost_url, tmp_path):
     transport = LoopcastTransport(producer.url, "early")
     for n in range(2000):
         transport.send({"n": n})
-    assert 2000 == transport.stats.buffered
+    assert 2000 == transport.stats.spooled
 
     with producer:
         assert (await asyncio.to_thread(transport.close, 60)).complete

@@ -63,7 +63,7 @@ class ScriptedProducer:
             step = step(events)
         status, headers, body = step if isinstance(step, tuple) else (step, {}, None)
         if body is None and status == 202:
-            body = receipt(events)
+            body = receipt(events) if isinstance(events, list) else {}
         return status, headers, body if isinstance(body, bytes) else json.dumps(body or {"detail": "scripted"}).encode()
 
     @property

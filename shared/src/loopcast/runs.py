@@ -97,6 +97,8 @@ class Runs:
         suffix: a few random characters for each new id.
         run: the run that every event belongs to, where the caller knows it; nothing is derived then but the attempt.
         parent_run: the run that spawned this source, where known.
+        recall: what another process remembered of a loop (one of the values of `dump()["loops"]`), None where nothing
+            is known; asked when a loop resumes.
 
     Raises:
         InvalidExperiment: `run` or `parent_run` breaks the grammar of run ids.
@@ -109,7 +111,9 @@ class Runs:
         suffix: Callable[[], str],
         run: str | None = None,
         parent_run: str | None = None,
+        recall: Callable[[str], object] | None = None,
     ) -> None:
+        self._recall = recall
         self._now = now
         self._suffix = suffix
         self._given = None if run is None else check_experiment(run, what="run id")
@@ -137,6 +141,15 @@ class Runs:
     def state(self) -> State | None:
         """The last run's state; None before there is one. While it is `open`, the producer is told so."""
         return None if self._memory.current is None else self._memory.current.state
+
+    @property
+    def current(self) -> str | None:
+        """The last run's id; None before there is one."""
+        return None if self._memory.current is None else self._memory.current.run
+
+    def known(self, loop: str) -> object:
+        """What is remembered of `loop`, as plain JSON types: what `recall` has to give in another process."""
+        return msgspec.to_builtins(self._memory.loops.get(loop))
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -215,11 +228,24 @@ class Runs:
         """The run that a resume continues."""
         memory = self._memory
         known = memory.current if loop in (None, self._loop(0)) else memory.loops.get(loop or "")
+        known = self._recalled(loop, known)
         if self._given is not None:
             return next((r for r in (known, memory.current) if r is not None and r.run == self._given), None)
         if known is not None and own and known.own and own != known.own:
             return None
         return known
+
+    def _recalled(self, loop: str | None, known: _Run | None) -> _Run | None:
+        """What another process knows of the run, where that is more: a later attempt, or a later run of the loop."""
+        if loop is None or self._recall is None:
+            return known
+        try:
+            recalled = msgspec.convert(self._recall(loop), _Run | None)
+        except msgspec.ValidationError:
+            return known
+        if recalled is None or (known is not None and known.run == recalled.run and known.attempt >= recalled.attempt):
+            return known
+        return recalled
 
     def _open(self, event: Mapping[str, object], *, resumed: bool = False) -> Change:
         loop = _text(event, "loop") if _depth(event) == 0 else None

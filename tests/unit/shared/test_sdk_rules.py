@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from loopcast.errors import ConfigurationError, InvalidExperiment
 from loopcast.events import parse, slice_data
-from loopcast.sdk.buffer import OVERHEAD_BYTES, MemoryBuffer
-from loopcast.sdk.configuration import DEFAULT_BYTES, DEFAULT_URL, project_of, resolve
+from loopcast.sdk.configuration import DEFAULT_BYTES, DEFAULT_URL, project_of, resolve, spool_folder
 from loopcast.sdk.counters import EVERY_SECONDS, Complaints
 from loopcast.sdk.stamping import Stamper
 from loopcast.sdk.verdicts import CAP_SECONDS, LONGEST_SECONDS, Again, Delivered, Split, judge, pause
@@ -24,12 +23,17 @@ def settle(url=None, *given, experiment="e", folder=Path("/work"), **environ):
     return resolve(url, experiment, token, max_bytes, full, environ=environ, folder=folder)
 
 
+def reached(found):
+    """Where it sends to."""
+    return (found.scheme, found.host, found.port, found.path)
+
+
 def test_defaults():
     """Without any setting, events go to the producer on this machine."""
     found = settle()
 
-    assert ("http", "127.0.0.1", 8700, "/v1/experiments/e/events") == found[:4]
-    assert (None, DEFAULT_BYTES, "drop_oldest") == found[5:]
+    assert ("http", "127.0.0.1", 8700, "/v1/experiments/e/events") == reached(found)
+    assert (None, DEFAULT_BYTES, "drop_oldest", None) == found[5:]
 
 
 def test_arguments_come_before_variables():
@@ -45,9 +49,28 @@ def test_arguments_come_before_variables():
     by_variable = settle(experiment=None, **environ)
     by_argument = settle("http://[::1]:99", "t1", 8192, "drop_oldest", experiment="a", **environ)
 
-    assert ("https", "events.example.com", 443, "/base/v1/experiments/team%2Fexp%201/events") == by_variable[:4]
-    assert ("team/exp 1", "t0", 4096, "drop_newest") == by_variable[4:]
-    assert ("http", "::1", 99, "/v1/experiments/a/events", "a", "t1", 8192, "drop_oldest") == tuple(by_argument)
+    assert ("https", "events.example.com", 443, "/base/v1/experiments/team%2Fexp%201/events") == reached(by_variable)
+    assert "https://events.example.com:443/base" == by_variable.base
+    assert ("team/exp 1", "t0", 4096, "drop_newest", None) == by_variable[4:]
+    assert ("http", "::1", 99, "/v1/experiments/a/events") == reached(by_argument)
+    assert ("a", "t1", 8192, "drop_oldest", None) == by_argument[4:]
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "folder"),
+    [
+        (None, {"HOME": "/home/me"}, "/home/me/.local/state/loopcast/spool"),
+        (None, {"HOME": "/home/me", "XDG_STATE_HOME": "/var/x"}, "/var/x/loopcast/spool"),
+        (None, {"HOME": "/home/me", "XDG_STATE_HOME": "relative"}, "/home/me/.local/state/loopcast/spool"),
+        (None, {"HOME": "/home/me", "LOOPCAST_SPOOL_DIR": "/spool"}, "/spool"),
+        ("/given", {"LOOPCAST_SPOOL_DIR": "/spool"}, "/given"),
+        (None, {"HOME": "/home/me", "LOOPCAST_SPOOL_DIR": "off"}, None),
+        (None, {}, None),
+    ],
+)
+def test_where_events_wait(given, environ, folder):
+    """The spool lies where it is said, else in the user's state folder; without either, events wait in memory."""
+    assert (folder and Path(folder)) == spool_folder(given, environ)
 
 
 @pytest.mark.parametrize(
@@ -174,68 +197,6 @@ def test_another_process_numbers_under_another_name():
 
     assert (1, 1) == (first.number, second.number)
     assert first.emitter != second.emitter
-
-
-RECORDS = st.lists(st.binary(min_size=1, max_size=40), max_size=40)
-
-
-@given(RECORDS, st.integers(0, 500), st.booleans(), st.lists(st.integers(0, 3), max_size=40))
-def test_the_buffer_loses_count_of_nothing(records, capacity, oldest, actions):
-    """Whatever is appended, taken, released and given back, each record is in it, released, or counted as dropped."""
-    buffer = MemoryBuffer(capacity, "drop_oldest" if oldest else "drop_newest")
-    dropped = released = 0
-    taken: list[list[bytes]] = []
-    for record, action in zip(records, [*actions, *[0] * len(records)], strict=False):
-        dropped += buffer.append(record)
-        if action == 1:
-            taken.append(buffer.take(3, 60))
-        elif action == 2 and taken:
-            buffer.release(taken[0])
-            released += len(taken.pop(0))
-        elif action == 3 and taken:
-            buffer.give_back(taken.pop())
-        assert buffer._size <= capacity
-        assert len(buffer) == buffer.waiting + sum(map(len, taken))
-    assert len(records) == len(buffer) + dropped + released
-
-
-@given(RECORDS, st.booleans())
-def test_the_buffer_keeps_the_order(records, oldest):
-    """What comes out is in the order in which it went in, and it is the newest or the oldest that stayed."""
-    buffer = MemoryBuffer(6 * (40 + OVERHEAD_BYTES), "drop_oldest" if oldest else "drop_newest")
-    numbered = [b"%04d" % n + record[:36] for n, record in enumerate(records)]
-    for record in numbered:
-        buffer.append(record)
-
-    found: list[bytes] = []
-    while batch := buffer.take(2, 100):
-        found += batch
-        buffer.release(batch)
-
-    assert found == (numbered[len(numbered) - len(found) :] if oldest else numbered[: len(found)])
-    assert (0, 0) == (len(buffer), buffer._size)
-
-
-def test_what_was_taken_is_not_dropped():
-    """A batch that is on its way stays counted, and the buffer makes room with others."""
-    buffer = MemoryBuffer(3 * (10 + OVERHEAD_BYTES), "drop_oldest")
-    for n in range(3):
-        buffer.append(b"%010d" % n)
-    batch = buffer.take(2, 1000)
-
-    assert 1 == buffer.append(b"%010d" % 3)
-
-    buffer.give_back(batch)
-    assert [b"%010d" % n for n in (0, 1, 3)] == buffer.take(9, 1000)
-
-
-def test_a_batch_has_one_record_at_least():
-    """A record over the size of a batch goes alone instead of never."""
-    buffer = MemoryBuffer(10_000, "drop_oldest")
-    buffer.append(b"x" * 500)
-    buffer.append(b"y")
-
-    assert [[b"x" * 500], [b"y"]] == [buffer.take(10, 100), buffer.take(10, 100)]
 
 
 RECEIPT = {

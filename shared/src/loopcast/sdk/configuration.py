@@ -14,8 +14,10 @@ __all__ = ["DEFAULT_URL", "POLICIES", "Configuration", "resolve"]
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 DEFAULT_BYTES = 64 * 1024 * 1024
+MEMORY = "off"
+"""Said instead of a folder: events wait in memory alone."""
 POLICIES = ("drop_oldest", "drop_newest")
-"""What goes when the buffer is full."""
+"""What goes when the spool is full."""
 
 _MARKS = (".ll", ".git", "pyproject.toml")
 """What the folder of a project has."""
@@ -27,13 +29,25 @@ class Configuration(NamedTuple):
     scheme: str
     host: str
     port: int
-    path: str
-    """Where the experiment's events are posted."""
+    prefix: str
+    """What stands before `/v1` in the producer's paths."""
     experiment: str
     token: str | None
     max_bytes: int
     full: str
     """One of :data:`POLICIES`."""
+    spool: Path | None
+    """The folder of spools and of what is known of runs; None for memory alone."""
+
+    @property
+    def base(self) -> str:
+        """The producer's address."""
+        return f"{self.scheme}://{self.host}:{self.port}{self.prefix}"
+
+    @property
+    def path(self) -> str:
+        """Where the experiment's events are posted."""
+        return f"{self.prefix}/v1/experiments/{quote(self.experiment, safe='')}/events"
 
     def __repr__(self) -> str:
         return f"{self.scheme}://{self.host}:{self.port}{self.path}"
@@ -46,6 +60,7 @@ def resolve(
     max_bytes: int | None,
     full: str | None,
     *,
+    spool: str | Path | None = None,
     environ: Mapping[str, str],
     folder: Path,
 ) -> Configuration:
@@ -72,12 +87,31 @@ def resolve(
         scheme=parts.scheme,
         host=parts.hostname,
         port=port or (443 if parts.scheme == "https" else 80),
-        path=f"{parts.path.rstrip('/')}/v1/experiments/{quote(experiment, safe='')}/events",
+        prefix=parts.path.rstrip("/"),
         experiment=experiment,
         token=token or environ.get("LOOPCAST_TOKEN") or None,
         max_bytes=max_bytes or _size(environ.get("LOOPCAST_SPOOL_MAX_BYTES")),
         full=full,
+        spool=spool_folder(spool, environ),
     )
+
+
+def spool_folder(given: str | Path | None, environ: Mapping[str, str]) -> Path | None:
+    """
+    Where spools lie: as given, else `LOOPCAST_SPOOL_DIR`, else by the XDG base directory specification.
+
+    None where `off` is said, and where the user has no home.
+    """
+    named = str(given or "") or environ.get("LOOPCAST_SPOOL_DIR", "")
+    if named:
+        return None if named == MEMORY else Path(named).absolute()
+    state = environ.get("XDG_STATE_HOME") or ""
+    if not state.startswith("/"):  # The specification: a relative path is to be ignored.
+        home = environ.get("HOME") or environ.get("USERPROFILE") or ""
+        if not home:
+            return None
+        state = f"{home}/.local/state"
+    return Path(state, "loopcast", "spool")
 
 
 def _size(text: str | None) -> int:

@@ -10,24 +10,30 @@ EVERY_SECONDS = 60.0
 
 
 class Stats(NamedTuple):
-    """The state of a transport at one moment: `emitted == accepted + buffered + dropped`, always."""
+    """The state of a transport at one moment: `emitted == accepted + spooled + dropped`, always."""
 
     emitted: int
     """Events that were handed to `send`."""
     accepted: int
     """Those that the producer has, and through it the broker."""
-    buffered: int
+    spooled: int
     """Those that wait here, or are on their way."""
     dropped: int
-    """Those that are lost: the sum of the four below."""
+    """Those that are lost: the sum of the five below."""
     full: int
-    """Dropped because the buffer was full."""
+    """Dropped because the spool was full."""
     refused: int
     """Dropped because the producer refused them for good: too large, say."""
     redacted: int
     """Dropped because `redact` returned None or raised."""
     failed: int
     """Dropped because they came after `close`, or could not be stamped."""
+    unsaved: int
+    """Lost because no disk took them, or gave them back: they waited in memory when it ended, or are damaged."""
+    in_memory: int
+    """Of those spooled, how many would not outlive this process: no spool, or the disk takes no more."""
+    inherited: int
+    """Events of processes that died, which this one sent in their place; not among those emitted."""
     coerced: int
     """Values and keys that JSON has no place for and that were changed."""
     retries: int

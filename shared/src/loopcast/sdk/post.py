@@ -36,24 +36,33 @@ class Post:
         if configuration.token:
             self._headers["Authorization"] = f"Bearer {configuration.token}"
 
-    def send(self, records: Sequence[bytes]) -> Verdict:
-        """Post `records` as one batch."""
+    def send(self, path: str, records: Sequence[bytes]) -> Verdict:
+        """Post `records` as one batch to `path`."""
         body, headers = b"[" + b",".join(records) + b"]", self._headers
         if self._compress and len(body) > COMPRESS_BYTES:
             body, headers = gzip.compress(body, 1), {**headers, "Content-Encoding": "gzip"}
         idle = self._connection is not None
         try:
-            return self._try(body, headers)
+            return self._try(path, body, headers)
         except _ERRORS as error:
             self.close()
             if not idle or isinstance(error, TimeoutError):
                 return lost_connection(error)
         # A connection that was idle may have been closed meanwhile, which is no failure of the producer's.
         try:
-            return self._try(body, headers)
+            return self._try(path, body, headers)
         except _ERRORS as error:
             self.close()
             return lost_connection(error)
+
+    def beat(self, path: str, body: bytes) -> int:
+        """Post a heartbeat, once; the status of the answer, 0 where none came."""
+        try:
+            status, _, _ = self._ask(path, body, {**self._headers, "Content-Type": "application/json"})
+        except _ERRORS:
+            self.close()
+            return 0
+        return status
 
     def close(self) -> None:
         """Close the connection."""
@@ -62,14 +71,17 @@ class Post:
             with contextlib.suppress(OSError):
                 connection.close()
 
-    def _try(self, body: bytes, headers: dict[str, str]) -> Verdict:
+    def _try(self, path: str, body: bytes, headers: dict[str, str]) -> Verdict:
+        return judge(*self._ask(path, body, headers))
+
+    def _ask(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None, bytes]:
         connection = self._connection = self._connection or self._connect()
-        connection.request("POST", self._configuration.path, body, headers)
+        connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         content = answer.read(MAX_ANSWER_BYTES)
         if answer.will_close or not answer.isclosed():
             self.close()
-        return judge(answer.status, answer.getheader("Retry-After"), content)
+        return answer.status, answer.getheader("Retry-After"), content
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._configuration.host, self._configuration.port

@@ -11,10 +11,12 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable, Sequence
 
-from loopcast.sdk.buffer import MemoryBuffer
 from loopcast.sdk.counters import Complaints
+from loopcast.sdk.heart import Heart
 from loopcast.sdk.post import Post
+from loopcast.sdk.spool import Batch, Spool
 from loopcast.sdk.verdicts import Again, Delivered, Split, pause
 
 __all__ = ["BATCH_EVENTS", "Sender"]
@@ -25,22 +27,44 @@ BATCH_EVENTS = 500
 BATCH_BYTES = 512 * 1024
 LINGER_SECONDS = 0.01
 """How long the first event of a batch waits for company."""
+FAULT_SECONDS = 1.0
+SYNC_SECONDS = 0.5
+"""What waits for longer is forced to the disk."""
+INHERIT_SECONDS = 60.0
+"""How often a process that has nothing to send looks for spools that others left."""
 
 
 class Sender:
     """
-    Sends what is in `buffer`. One for a process.
+    Sends what is in `spool`, and before that what dead processes of the same experiment left. One for a process.
 
     Args:
-        buffer: guarded by `lock`.
+        spool: guarded by `lock`.
+        path: where its events are posted.
         lock: a condition, notified whenever something was dealt with.
         post: used by this thread alone.
+        inherit: takes over the spools of dead processes: pairs of a path and a spool.
+        heart: says which runs live.
     """
 
-    def __init__(self, buffer: MemoryBuffer, lock: threading.Condition, post: Post) -> None:
-        self._buffer = buffer
+    def __init__(
+        self,
+        spool: Spool,
+        path: str,
+        lock: threading.Condition,
+        post: Post,
+        *,
+        inherit: Callable[[], Sequence[tuple[str, Spool]]],
+        heart: Heart,
+    ) -> None:
+        self._own = spool
+        self._path = path
         self._lock = lock
         self._post = post
+        self._inherit = inherit
+        self._heart = heart
+        self._inherited: list[tuple[str, Spool]] = []
+        self._look = float("-inf")
         self._complaints = Complaints()
         self._thread: threading.Thread | None = None
         self._idle = False
@@ -51,6 +75,7 @@ class Sender:
         self._hurried = threading.Event()
         self.accepted = 0
         self.refused = 0
+        self.inherited = 0
         self.retries = 0
         self.error = ""
 
@@ -80,8 +105,16 @@ class Sender:
 
     def join(self, seconds: float) -> None:
         """Wait for the end of the thread."""
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is None:
+            self._close()
+        elif self._thread is not threading.current_thread():
             self._thread.join(seconds)
+
+    def forget(self) -> None:
+        """Close what a fork's child inherited: it is its parent's."""
+        for _, spool in [("", self._own), *self._inherited]:
+            spool.forget()
+        self._post.close()
 
     def _open_gate(self) -> None:
         with contextlib.suppress(RuntimeError):  # It is open.
@@ -90,69 +123,143 @@ class Sender:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                batch = self._next_batch()
-                if batch:
-                    self._deliver(batch)
-                else:
-                    self._gate.acquire(timeout=60)
-        except Exception:
-            # Without this thread everything waits for ever: say so once, loudly, whatever it is.
-            log.exception("loopcast: the sender stopped; events stay where they are")
+                try:
+                    self._step()
+                except Exception:
+                    # Without this thread everything waits for ever, whatever it is that went wrong.
+                    if self._complaints.may_speak(time.monotonic()):
+                        log.exception("loopcast: sending failed; it is tried again")
+                    self._stop.wait(FAULT_SECONDS)
         finally:
-            self._post.close()
+            self._close()
 
-    def _next_batch(self) -> list[bytes]:
+    def _step(self) -> None:
+        now = time.monotonic()
+        if now >= self._look:
+            self._look = now + INHERIT_SECONDS
+            self._inherited += self._inherit()
+        if self._own.error:
+            self._complain(f"events wait in memory alone, the spool does not take them: {self._own.error}")
+        path, spool = next((s for s in self._inherited if s[0] == self._path), (self._path, self._own))
+        batch = self._next_batch(spool)
+        if batch is not None:
+            self._deliver(path, spool, batch)
+        elif spool is not self._own:
+            self._finish(path, spool)
+        elif self._inherited:
+            self._send_for_others()
+        else:
+            self._rest()
+        self._heart.beat(self._lock, self._post)
+
+    def _send_for_others(self) -> None:
+        """One batch of another experiment, while this one has nothing to send; given up until later where it fails."""
+        path, spool = self._inherited[0]
+        batch = self._next_batch(spool)
+        if batch is None or not self._deliver(path, spool, batch, patient=False):
+            self._finish(path, spool)
+
+    def _finish(self, path: str, spool: Spool) -> None:
+        self._inherited.remove((path, spool))
+        if spool.damaged:
+            self._complain(f"{spool.damaged} bytes of a dead process's spool were damaged")
+        spool.close()
+
+    def _rest(self) -> None:
         with self._lock:
-            if not self._buffer.waiting:
-                self._idle = True
-                return []
-            short = self._buffer.waiting < BATCH_EVENTS
+            self._idle = not self._own.waiting
+            if not self._idle:
+                return
+        self._gate.acquire(timeout=min(self._heart.until(time.monotonic()), INHERIT_SECONDS))
+
+    def _next_batch(self, spool: Spool) -> Batch | None:
+        with self._lock:
+            if spool.batch is not None or not spool.waiting:
+                return spool.batch
+            short = spool is self._own and spool.waiting < BATCH_EVENTS
         if short and not self._hurried.is_set():
             self._hurried.wait(LINGER_SECONDS)
+        for _ in range(3):
+            with self._lock:
+                plan = spool.plan()
+            if plan is None:
+                return None
+            batch, damaged = spool.load(plan, BATCH_EVENTS, BATCH_BYTES)
+            with self._lock:
+                if spool.take(plan, batch, damaged):
+                    return batch
+        # The oldest are dropped faster than they can be read: then nothing else happens meanwhile.
         with self._lock:
-            return self._buffer.take(BATCH_EVENTS, BATCH_BYTES)
+            plan = spool.plan()
+            if plan is None:
+                return None
+            batch, damaged = spool.load(plan, BATCH_EVENTS, BATCH_BYTES)
+            return batch if spool.take(plan, batch, damaged) else None
 
-    def _deliver(self, batch: list[bytes]) -> None:
-        """Send all of `batch`, smaller parts where one of its events is at fault; what is left at the end goes back."""
-        size, tries = len(batch), 0
-        while batch and not self._stop.is_set():
-            part = batch[:size]
-            match self._post.send(part):
+    def _deliver(self, path: str, spool: Spool, batch: Batch, *, patient: bool = True) -> bool:
+        """
+        Send all of `batch`, smaller parts where one of its events is at fault; whether all of it is dealt with.
+
+        What is not stays taken, and comes first the next time.
+        """
+        records = batch.records
+        size, tries = len(records), 0
+        while records and not self._stop.is_set():
+            part = records[:size]
+            match self._post.send(path, part):
                 case Delivered(refused, reason):
-                    self._settle(part, refused, reason)
-                    batch, size, tries = batch[size:], min(len(batch), size * 2), 0
+                    self._settle(spool, part, refused, reason)
+                    records, size, tries = records[size:], min(len(records), size * 2), 0
                 case Split(reason) if len(part) == 1:
-                    self._settle(part, 1, reason)
-                    batch = batch[1:]
+                    self._settle(spool, part, 1, reason)
+                    records = records[1:]
                 case Split():
                     size = max(1, len(part) // 2)
                 case Again(seconds, reason):
-                    self._wait(tries, seconds, reason)
+                    self._wait(spool, tries, seconds if patient else 0.0, reason)
+                    if not patient:
+                        return False
                     tries += 1
-        if batch:
-            with self._lock:
-                self._buffer.give_back(batch)
+        return not records
 
-    def _settle(self, part: list[bytes], refused: int, reason: str) -> None:
+    def _settle(self, spool: Spool, part: list[bytes], refused: int, reason: str) -> None:
         if refused:
             self._complain(f"{refused} events were refused for good: {reason}")
         with self._lock:
-            self._buffer.release(part)
-            self.accepted += len(part) - refused
-            self.refused += refused
+            if not spool.settle(len(part)):  # It was abandoned meanwhile, and they are counted as unsaved.
+                return
+            if spool is self._own:
+                self.accepted += len(part) - refused
+                self.refused += refused
+            else:
+                self.inherited += len(part) - refused
             self.error = reason if refused else ""
             self._lock.notify_all()
 
-    def _wait(self, tries: int, seconds: float, reason: str) -> None:
+    def _wait(self, spool: Spool, tries: int, seconds: float, reason: str) -> None:
         with self._lock:
             self.retries += 1
             self.error = reason
-            waiting = len(self._buffer)
+            waiting = len(spool)
         if tries:
             self._complain(f"{waiting} events wait, the producer does not take them: {reason}")
         # Jitter against a herd, not a secret.
-        self._stop.wait(pause(tries, seconds, random.random()))  # noqa: S311
+        wait = pause(tries, seconds, random.random())  # noqa: S311
+        if wait > SYNC_SECONDS:
+            self._sync()
+        self._stop.wait(wait)
+
+    def _sync(self) -> None:
+        with contextlib.suppress(OSError):  # It is in the page cache, which outlives the process at least.
+            self._own.sync()
 
     def _complain(self, sentence: str) -> None:
         if self._complaints.may_speak(time.monotonic()):
             log.warning("loopcast: %s", sentence)
+
+    def _close(self) -> None:
+        self._post.close()
+        with self._lock:
+            for _, spool in [("", self._own), *self._inherited]:
+                spool.close()
+            self._inherited.clear()

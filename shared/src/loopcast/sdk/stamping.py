@@ -7,6 +7,7 @@ runs inside the agent's loop, for every event.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from loopcast.events import event_type, format_time, normalize_time, source_of
 from loopcast.ids import new_emitter, new_suffix, uuid7
 from loopcast.routing import coerce_type
 from loopcast.runs import Identity, Runs
+from loopcast.sdk.run_memory import RunMemory
+from loopcast.strands import Strands
 
 __all__ = ["Stamper"]
 
@@ -30,13 +33,31 @@ class Stamper:
     """
     Stamps the events of one source, in their order. Not thread-safe.
 
+    Args:
+        experiment: what the events are of.
+        run: the run of all of them, where the caller knows it.
+        parent_run: the run that spawned this source.
+        memory: what is known of runs beyond this process; None to know nothing.
+
     Raises:
         InvalidExperiment: the run breaks its grammar.
     """
 
-    def __init__(self, experiment: str, run: str | None = None, parent_run: str | None = None) -> None:
+    def __init__(
+        self,
+        experiment: str,
+        run: str | None = None,
+        parent_run: str | None = None,
+        memory: RunMemory | None = None,
+    ) -> None:
         self._experiment = experiment
-        self._runs = Runs(now=_now, suffix=new_suffix, run=run, parent_run=parent_run)
+        self._memory = memory
+        recall = None if memory is None else memory.recall
+
+        def make() -> Runs:
+            return Runs(now=_now, suffix=new_suffix, run=run, parent_run=parent_run, recall=recall)
+
+        self.runs = Strands(make, split=run is None)
         self._identity: Identity | None = None
         self._prepared: tuple[object, ...] = ()
         self._before_type = self._before_time = self._before_number = self._before_data = ""
@@ -56,7 +77,9 @@ class Stamper:
         """The CloudEvent of `event`, compact, `data` last."""
         data, coerced = encode(event)
         self.coerced += coerced
-        identity = self._runs.identify(event)
+        identity = self.runs.identify(event)
+        if identity.change is not None:
+            self._remember(identity)
         number = self._number(identity.run)
         if identity is not self._identity and _shown(identity) != self._prepared:
             self._prepare(identity)
@@ -74,6 +97,13 @@ class Stamper:
             )
         )
         return b"".join((head.encode("ascii"), data, b"}"))
+
+    def _remember(self, identity: Identity) -> None:
+        """Let other processes know, before the event is anywhere: they may come the moment after."""
+        if self._memory is None or identity.loop is None:
+            return
+        with contextlib.suppress(OSError):  # The run's events say the same; a resume elsewhere opens a run then.
+            self._memory.remember(identity.loop, self.runs.runs.known(identity.loop))
 
     def _type(self, named: str) -> str:
         type_ = self._types.get(named)

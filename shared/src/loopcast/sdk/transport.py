@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from loopcast.sdk.buffer import MemoryBuffer
     from loopcast.sdk.counters import Report, Stats
     from loopcast.sdk.sender import Sender
+    from loopcast.sdk.spool import Spool
 
 __all__ = ["LoopcastTransport", "Transport"]
 
@@ -40,6 +41,9 @@ class LoopcastTransport:
     """
     Sends a loop's events to a producer, in the background and in order.
 
+    An event is on disk when `send` returns, so it outlives this process however that ends: what it could not deliver is
+    sent by the next process of the user that sends to the same producer.
+
     What is left out comes from `LOOPCAST_URL` (else the producer on this machine), `LOOPCAST_EXPERIMENT` (else the name
     of the project's folder) and `LOOPCAST_TOKEN`.
 
@@ -53,6 +57,10 @@ class LoopcastTransport:
             raises, the event is dropped, because an event that could not be redacted must not leave.
         max_bytes: how much may wait here (`LOOPCAST_SPOOL_MAX_BYTES`, 64 MiB).
         full: `drop_oldest` or `drop_newest`, when that is reached (`LOOPCAST_SPOOL_FULL`).
+        spool: the folder where events wait (`LOOPCAST_SPOOL_DIR`, else the user's state folder); `off` keeps them in
+            memory. Where the disk takes no more they wait in memory too, counted in `stats.in_memory`.
+        alive: the process that the heartbeats of open runs name, None while it is not known to live; left out, it is
+            this one. Called from the sending thread.
 
     Raises:
         ConfigurationError: the URL, the size or the policy is wrong; the sentence says how it should be.
@@ -70,17 +78,23 @@ class LoopcastTransport:
         redact: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
         max_bytes: int | None = None,
         full: str | None = None,
+        spool: str | Path | None = None,
+        alive: Callable[[], int | None] | None = None,
     ) -> None:
         # Here and not above, so that importing stays cheap for a program that makes no transport.
         from pathlib import Path
 
         from loopcast.sdk.configuration import resolve
         from loopcast.sdk.processes import enrol
+        from loopcast.sdk.run_memory import RunMemory
         from loopcast.sdk.stamping import Stamper
 
-        self._configuration = resolve(url, experiment, token, max_bytes, full, environ=os.environ, folder=Path.cwd())
-        self._stamper = Stamper(self._configuration.experiment, run, parent_run)
+        settings = resolve(url, experiment, token, max_bytes, full, spool=spool, environ=os.environ, folder=Path.cwd())
+        self._configuration = settings
+        memory = None if settings.spool is None else RunMemory(settings.spool, settings.experiment)
+        self._stamper = Stamper(settings.experiment, run, parent_run, memory)
         self._redact = redact
+        self._alive = alive or os.getpid
         self._begin()
         enrol(self)
 
@@ -115,23 +129,32 @@ class LoopcastTransport:
 
         with self._lock:
             self._sender.hurry()
-            target = self._buffer.gone + len(self._buffer)
-            complete = self._lock.wait_for(lambda: self._buffer.gone >= target, timeout)
+            target = self._spool.gone + len(self._spool)
+            complete = self._lock.wait_for(lambda: self._spool.gone >= target, timeout)
             self._sender.take_your_time()
             return Report(complete, self._stats())
 
     def close(self, timeout: float | None = CLOSE_SECONDS) -> Report:
-        """Flush, then end; events that come later are dropped and counted. Safe to call again."""
+        """
+        Flush, then end. Safe to call again.
+
+        What could not be delivered stays in the spool for the next process; what waited in memory, because no disk took
+        it, is lost then, and counted. Events that come later are dropped and counted.
+        """
+        from loopcast.sdk.counters import Report
         from loopcast.sdk.processes import withdraw
 
-        report = self.flush(timeout)
-        self._closed = True
+        complete = self.flush(timeout).complete
+        with self._lock:
+            self._closed = True
+            self._unsaved += self._spool.abandon()
+            stats = self._stats()
+            place = self._spool.place
         self._sender.stop()
-        if report.complete:
-            self._sender.join(1.0)
+        self._sender.join(1.0 if complete else 0.0)
         withdraw(self)
-        self._say_what_is_left(report.stats)
-        return report
+        self._say_what_is_left(stats, place)
+        return Report(complete, stats)
 
     @property
     def stats(self) -> Stats:
@@ -141,31 +164,40 @@ class LoopcastTransport:
 
     _inside: bool
     _sender: Sender
-    _buffer: MemoryBuffer
+    _spool: Spool
 
     def _begin(self) -> None:
         """Everything that a fork's child needs new."""
-        from loopcast.sdk.buffer import MemoryBuffer
+        from loopcast.sdk.heart import Heart
+        from loopcast.sdk.inheritance import inherit, make_for
         from loopcast.sdk.post import Post
         from loopcast.sdk.sender import Sender
+        from loopcast.sdk.spool import Spool
 
+        settings = self._configuration
         self._lock = threading.Condition(threading.RLock())
         self._inside = False
         self._deferred: list[dict[str, Any]] = []
         self._closed = False
-        self._emitted = self._full = self._redacted = self._failed = 0
-        self._buffer = MemoryBuffer(self._configuration.max_bytes, self._configuration.full)
-        self._sender = Sender(self._buffer, self._lock, Post(self._configuration))
+        self._emitted = self._full = self._redacted = self._failed = self._unsaved = 0
+        self._spool = Spool(settings.max_bytes, settings.full, make_for(settings))
+        stamper = self._stamper
+        heart = Heart(settings.path, lambda: stamper.runs.open_runs, self._alive, lambda: stamper.emitter)
+        post = Post(settings)
+        self._sender = Sender(
+            self._spool, settings.path, self._lock, post, inherit=lambda: inherit(settings), heart=heart
+        )
 
     def _take(self, event: object) -> None:
         self._emitted += 1
         try:
             record = None if self._closed else self._record(event)
+            if record is not None:
+                self._full += self._spool.append(record)
         except BaseException:
             self._failed += 1
             raise
         if record is not None:
-            self._full += self._buffer.append(record)
             self._sender.wake()
         elif self._closed:
             self._failed += 1
@@ -191,27 +223,38 @@ class LoopcastTransport:
         from loopcast.sdk.counters import Stats
 
         sender = self._sender
+        unsaved = self._unsaved + self._spool.unreadable
         return Stats(
             emitted=self._emitted,
             accepted=sender.accepted,
-            buffered=len(self._buffer),
-            dropped=self._full + sender.refused + self._redacted + self._failed,
+            spooled=len(self._spool),
+            dropped=self._full + sender.refused + self._redacted + self._failed + unsaved,
             full=self._full,
             refused=sender.refused,
             redacted=self._redacted,
             failed=self._failed,
+            unsaved=unsaved,
+            in_memory=self._spool.in_memory,
+            inherited=sender.inherited,
             coerced=self._stamper.coerced,
             retries=sender.retries,
             error=sender.error,
         )
 
-    def _say_what_is_left(self, stats: Stats) -> None:
+    def _say_what_is_left(self, stats: Stats, place: str) -> None:
         import logging
 
-        if stats.buffered:
-            logging.getLogger("loopcast").warning(
-                "loopcast: %d of %d events were not delivered: %s", stats.buffered, stats.emitted, stats.error
+        log = logging.getLogger("loopcast")
+        if stats.spooled:
+            log.warning(
+                "loopcast: %d of %d events were not delivered; the next process sends them from %s: %s",
+                stats.spooled,
+                stats.emitted,
+                place,
+                stats.error,
             )
+        if stats.unsaved:
+            log.warning("loopcast: %d of %d events are lost: %s", stats.unsaved, stats.emitted, stats.error)
 
     def before_fork(self) -> None:
         """Hold still, so that a child gets a whole state. Called by the interpreter."""
@@ -224,6 +267,7 @@ class LoopcastTransport:
     def after_fork_in_child(self) -> None:
         """Begin anew, under another emitter: what was not sent is the parent's to send. Called by the interpreter."""
         closed = self._closed
+        self._sender.forget()
         self._begin()
         self._closed = closed
         self._stamper.renew()

@@ -1,0 +1,165 @@
+"""
+The folder of one process's spool: where its events go, how far they have come; locked while its process lives.
+
+    <LOOPCAST_SPOOL_DIR>/<start in ns, hexadecimal>-<pid>-<random>.spool/
+        lock            held (flock) by the process that writes or sends it: two never send the same spool
+        about.json      address, experiment, process: what a later process needs to send it
+        cursor          how far it was delivered
+        <number>.events segments
+
+A folder is made under a name with a dot and renamed when it is held, so that nobody takes it for a left-over before.
+The system lets go of the lock when the process ends, in whatever way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import struct
+import time
+from pathlib import Path
+from zlib import crc32
+
+from loopcast.sdk.segments import FileSegment
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["SpoolFolder", "left_over", "make_folder"]
+
+SUFFIX = ".spool"
+STALE_SECONDS = 60.0
+"""A folder that was never finished is removed after this."""
+
+_CURSOR = struct.Struct("<QQ")
+_CHECK = struct.Struct("<I")
+
+
+class SpoolFolder:
+    """A folder that this process holds. Not thread-safe."""
+
+    def __init__(self, path: Path, lock: int, about: dict[str, object]) -> None:
+        self.path = path
+        self.about = about
+        self._lock = lock
+        self._cursor = -1
+
+    def segment(self, number: int) -> FileSegment:
+        """
+        The segment `number`, made where it is not there.
+
+        Raises:
+            OSError: the disk does not let it.
+        """
+        return FileSegment(self.path / f"{number:08}.events", number)
+
+    def numbers(self) -> list[int]:
+        """The numbers of the segments that are there, in order."""
+        return sorted(int(path.stem) for path in self.path.glob("*.events") if path.stem.isdigit())
+
+    def read_cursor(self) -> tuple[int, int]:
+        """(number, offset) that everything before is delivered; (0, 0) where that is not known."""
+        try:
+            raw = (self.path / "cursor").read_bytes()
+        except OSError:
+            return 0, 0
+        body = raw[: _CURSOR.size]
+        if len(raw) != _CURSOR.size + _CHECK.size or _CHECK.unpack(raw[_CURSOR.size :])[0] != crc32(body):
+            return 0, 0
+        number, offset = _CURSOR.unpack(body)
+        return number, offset
+
+    def write_cursor(self, number: int, offset: int) -> None:
+        """Everything before is delivered. Where it cannot be written, a later process sends some events again."""
+        body = _CURSOR.pack(number, offset)
+        with contextlib.suppress(OSError):
+            if self._cursor < 0:
+                self._cursor = os.open(self.path / "cursor", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.pwrite(self._cursor, body + _CHECK.pack(crc32(body)), 0)
+
+    def close(self, *, remove: bool) -> None:
+        """Let go of it; with `remove`, for good."""
+        if remove:
+            # Still held, so that nobody takes it for a left-over meanwhile.
+            shutil.rmtree(self.path, ignore_errors=True)
+        for file in (self._cursor, self._lock):
+            if file >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(file)
+        self._cursor = self._lock = -1
+
+
+def make_folder(root: Path, about: dict[str, object]) -> SpoolFolder:
+    """
+    A new folder under `root`, held.
+
+    Raises:
+        OSError: it cannot be made, or the file system knows no locks.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = f"{time.time_ns():016x}-{os.getpid()}-{secrets.token_hex(4)}"
+    making = root / f".{name}"
+    making.mkdir(mode=0o700)
+    lock = -1
+    try:
+        lock = _hold(making / "lock", os.O_CREAT)
+        (making / "about.json").write_text(json.dumps(about))
+        making.rename(root / f"{name}{SUFFIX}")
+    except OSError:
+        if lock >= 0:
+            os.close(lock)
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    return SpoolFolder(root / f"{name}{SUFFIX}", lock, about)
+
+
+def left_over(root: Path, base: str) -> list[SpoolFolder]:
+    """The folders of dead processes whose events go to the producer at `base`, oldest first, now held by this one."""
+    found = []
+    for path in sorted(root.glob(f"*{SUFFIX}")) if root.is_dir() else ():
+        about = _about(path)
+        if about.get("base") != base or not str(about.get("path")).startswith("/"):
+            continue
+        try:
+            lock = _hold(path / "lock", 0)
+        except OSError:  # Its process lives, another sends it, or it is gone.
+            continue
+        if path.is_dir():
+            found.append(SpoolFolder(path, lock, about))
+        else:
+            os.close(lock)
+    _tidy(root)
+    return found
+
+
+def _about(path: Path) -> dict[str, object]:
+    try:
+        about = json.loads((path / "about.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _hold(path: Path, flags: int) -> int:
+    if fcntl is None:
+        raise OSError("this system has no file locks that end with their process")
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _tidy(root: Path) -> None:
+    """Remove what processes left that died while they made their folder."""
+    for path in root.glob(".*-*-*") if root.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)

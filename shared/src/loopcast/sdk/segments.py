@@ -1,0 +1,140 @@
+"""
+One segment of the spool: bytes that are only appended to, in a file or, where no file can be had, in memory.
+
+A file outlives its process, however that ends. It is not forced to the disk for every event (that costs a hundred
+times the write), so a machine that loses its power can lose the last half second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Protocol
+
+__all__ = ["FileSegment", "MemorySegment", "Segment"]
+
+
+class Segment(Protocol):
+    """Appended to by one thread, read by another."""
+
+    size: int
+    """Bytes that are whole; what lies behind them is not there."""
+    durable: bool
+    """Whether it outlives the process."""
+    number: int
+
+    def append(self, frame: bytes) -> bool:
+        """Add `frame`, wholly or, where that cannot be, not at all: False."""
+        ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from `offset`, fewer at the end. OSError where the disk does not give them."""
+        ...
+
+    def sync(self) -> None:
+        """Force it to the disk."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+    def delete(self) -> None:
+        """Let go of it for good."""
+        ...
+
+
+class FileSegment:
+    """
+    A segment in a file of its own.
+
+    Args:
+        path: made where it is not there.
+        number: its place among the segments of the spool.
+
+    Raises:
+        OSError: the file cannot be made or read.
+    """
+
+    durable = True
+
+    def __init__(self, path: Path, number: int) -> None:
+        self._path = path
+        self.number = number
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        self.size = os.fstat(self._file).st_size
+        self._synced = self.size
+        self.error = ""
+
+    def append(self, frame: bytes) -> bool:
+        """Add `frame`; after False `error` says why, and what was written of it counts as torn."""
+        try:
+            # At the offset that is known to be whole: a torn write is written over, not behind.
+            written = os.pwrite(self._file, frame, self.size)
+        except OSError as error:
+            self.error = error.strerror or str(error)
+            return False
+        if written != len(frame):
+            self.error = "No space left on device"
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self.size)
+            return False
+        self.size += written
+        return True
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from `offset`, fewer at the end."""
+        return os.pread(self._file, min(size, max(0, self.size - offset)), offset)
+
+    def sync(self) -> None:
+        """Force it to the disk, where that was not done since the last append."""
+        if self._synced != self.size:
+            size = self.size
+            os.fsync(self._file)
+            self._synced = size
+
+    def close(self) -> None:
+        """Close the file; it stays."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(file)
+
+    def delete(self) -> None:
+        """Close and delete the file."""
+        self.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+class MemorySegment:
+    """A segment that ends with its process."""
+
+    durable = False
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._bytes = bytearray()
+        self.size = 0
+
+    def append(self, frame: bytes) -> bool:
+        """Add `frame`."""
+        self._bytes += frame
+        self.size += len(frame)
+        return True
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from `offset`, fewer at the end."""
+        return bytes(self._bytes[offset : offset + size])
+
+    def sync(self) -> None:
+        """Nothing to force anywhere."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def delete(self) -> None:
+        """Let go of the bytes."""
+        self._bytes.clear()
+        self.size = 0

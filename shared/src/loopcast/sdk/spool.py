@@ -1,0 +1,332 @@
+"""
+What waits to be sent: records in order, on disk, bounded in bytes, with an explicit rule for when that is reached.
+
+A queue of segments. Each is a file, or memory where there is no folder or the disk does not take more; the disk is
+tried again after a few seconds, so a disk that was full for a while costs no event and no order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from loopcast.sdk.folder import SpoolFolder
+from loopcast.sdk.framing import HEAD_BYTES, frame, unframe
+from loopcast.sdk.segments import MemorySegment, Segment
+
+__all__ = ["Batch", "Spool"]
+
+MAX_SEGMENT_BYTES = 4 * 1024 * 1024
+MIN_SEGMENT_BYTES = 64 * 1024
+DISK_AGAIN_SECONDS = 5.0
+"""How long after the disk refused it is tried again."""
+
+
+class Batch(NamedTuple):
+    """Records that were taken, and where each of them ends."""
+
+    records: list[bytes]
+    ends: list[int]
+    segment: Segment
+
+
+class Spool:
+    """
+    Not thread-safe: its owner holds a lock; :meth:`load` alone is called without it.
+
+    Records that were taken stay counted until they are settled, because until then they are neither delivered nor
+    lost; they are never the ones to go when it is full. One batch is taken at a time.
+
+    Args:
+        capacity: bytes, frames included.
+        full: `drop_oldest` or `drop_newest`.
+        make: makes the folder for the first record, OSError where none can be had; None to keep all in memory.
+    """
+
+    def __init__(self, capacity: int, full: str, make: Callable[[], SpoolFolder] | None = None) -> None:
+        self._capacity = capacity
+        self._drop_oldest = full == "drop_oldest"
+        self._make = make
+        self._folder: SpoolFolder | None = None
+        self._segment_bytes = min(MAX_SEGMENT_BYTES, max(MIN_SEGMENT_BYTES, capacity // 8))
+        self._segments: deque[Segment] = deque()
+        # Records not taken yet, for each segment; the first of them is at (_reading, _offset).
+        self._counts: dict[int, int] = {}
+        self._reading = 0
+        self._offset = 0
+        self._next = 1
+        self._again = 0.0
+        self.batch: Batch | None = None
+        """What is taken and not settled."""
+        self._size = 0
+        self.waiting = 0
+        """How many can be taken."""
+        self._taken = 0
+        self.gone = 0
+        """How many records have left, delivered or dropped, since the beginning."""
+        self.damaged = 0
+        """Bytes that could not be read back."""
+        self.unreadable = 0
+        """How many records were lost to that."""
+        self.error = ""
+        """Why records wait in memory that should be on disk."""
+
+    def __len__(self) -> int:
+        return self.waiting + self._taken
+
+    @property
+    def about(self) -> dict[str, object]:
+        """Where the records go."""
+        return {} if self._folder is None else self._folder.about
+
+    @property
+    def place(self) -> str:
+        """Where it lies, to be shown to a person."""
+        return "memory" if self._folder is None else str(self._folder.path)
+
+    @property
+    def in_memory(self) -> int:
+        """How many of the records would not outlive the process."""
+        volatile = sum(self._counts.get(s.number, 0) for s in self._segments if not s.durable)
+        return volatile + (self._taken if self.batch is not None and not self.batch.segment.durable else 0)
+
+    def append(self, record: bytes) -> int:
+        """Keep `record`; return how many, it included, had to be dropped for that."""
+        cost = len(record) + HEAD_BYTES
+        dropped = 0
+        if self._size + cost > self._capacity:
+            dropped = self._make_room(cost) if self._drop_oldest else 0
+            if self._size + cost > self._capacity:
+                return dropped + 1
+        framed = frame(record)
+        tail = self._segments[-1] if self._segments else None
+        if tail is None or tail.size + cost > self._segment_bytes or not (tail.durable or self._stays_in_memory()):
+            tail = self._roll()
+        while not tail.append(framed):
+            self._refused(getattr(tail, "error", ""))
+            tail = self._roll()
+        self._counts[tail.number] += 1
+        self._size += cost
+        self.waiting += 1
+        return dropped
+
+    def plan(self) -> tuple[Segment, int] | None:
+        """Where the next batch begins: a segment and an offset in it. None where nothing waits."""
+        if not self.waiting or self.batch is not None:
+            return None
+        self._skip()
+        return self._segment(self._reading), self._offset
+
+    @staticmethod
+    def load(plan: tuple[Segment, int], records: int, size: int) -> tuple[Batch, int]:
+        """The batch that begins there, and how many bytes of damage were skipped; needs no lock, changes nothing."""
+        segment, offset = plan
+        end = segment.size
+        stretch = segment.read(offset, size)
+        found = unframe(stretch, records, last=offset + len(stretch) >= end)
+        if not found.records and found.wanted:
+            stretch = segment.read(offset, found.wanted)
+            found = unframe(stretch, 1, last=offset + len(stretch) >= end)
+        return Batch(found.records, [offset + e for e in found.ends], segment), found.damaged
+
+    def take(self, plan: tuple[Segment, int], batch: Batch, damaged: int) -> bool:
+        """Take the batch that was loaded by `plan`, unless those records were dropped meanwhile: False."""
+        segment, offset = plan
+        if (segment.number, offset) != (self._reading, self._offset) or self.batch is not None:
+            return False
+        self.damaged += damaged
+        count = len(batch.records)
+        if not count or count > self._counts[segment.number]:
+            self._give_up(segment)
+            return False
+        self.batch, self._taken, self._offset = batch, count, batch.ends[-1]
+        self._counts[segment.number] -= count
+        self.waiting -= count
+        return True
+
+    def settle(self, count: int) -> int:
+        """The first `count` records of what is taken are delivered, or given up; 0 where nothing is taken any more."""
+        batch = self.batch
+        if batch is None or not count:
+            return 0
+        self._taken -= count
+        self._size -= sum(map(len, batch.records[:count])) + HEAD_BYTES * count
+        self.gone += count
+        if count < len(batch.records):
+            self.batch = Batch(batch.records[count:], batch.ends[count:], batch.segment)
+            self._commit(batch.segment.number, batch.ends[count - 1])
+        else:
+            self.batch = None
+            self._skip()
+            self._commit(self._reading, self._offset)
+        return count
+
+    def abandon(self) -> int:
+        """Nothing will be sent any more: give up what would not outlive the process, and say how many those are."""
+        self._spill()
+        lost = self.in_memory
+        self.gone += lost
+        for segment in self._segments:
+            if not segment.durable:
+                self.waiting -= self._counts.get(segment.number, 0)
+                self._counts[segment.number] = 0
+        if self.batch is not None and not self.batch.segment.durable:
+            self.batch, self._taken = None, 0
+        return lost
+
+    def sync(self) -> None:
+        """Force what waits to the disk."""
+        for segment in list(self._segments):
+            segment.sync()
+
+    def close(self) -> None:
+        """Let go of files and lock: an empty spool is removed, another one is left to the next process."""
+        for segment in self._segments:
+            segment.close()
+        if self._folder is not None:
+            self._folder.close(remove=not len(self))
+        self._folder = self._make = None
+
+    def forget(self) -> None:
+        """Close what a fork's child inherited, without a word to the files: they are its parent's."""
+        for segment in self._segments:
+            segment.close()
+        if self._folder is not None:
+            self._folder.close(remove=False)
+        self._folder = self._make = None
+
+    @classmethod
+    def recover(cls, folder: SpoolFolder) -> Spool:
+        """
+        The spool that another process left in `folder`.
+
+        A tail that it tore by dying in the middle of a write is cut; damage before that is counted in `damaged`.
+        """
+        spool = cls(0, "drop_newest")
+        spool._folder = folder
+        number, offset = folder.read_cursor()
+        for found in folder.numbers():
+            try:
+                segment = folder.segment(found)
+                content = segment.read(0, segment.size)
+            except OSError:
+                spool.damaged += 1
+                continue
+            start = min(offset, segment.size) if found == number else 0
+            if found < number:
+                segment.delete()
+                continue
+            whole = unframe(content[start:], len(content), last=True)
+            segment.size = start + whole.read
+            spool._adopt(segment, start, whole.records)
+        return spool
+
+    def _adopt(self, segment: Segment, start: int, records: list[bytes]) -> None:
+        if not self._segments:
+            self._reading, self._offset = segment.number, start
+        self._segments.append(segment)
+        self._counts[segment.number] = len(records)
+        self.waiting += len(records)
+        self._size += sum(map(len, records)) + HEAD_BYTES * len(records)
+
+    def _spill(self) -> None:
+        """Write what is in memory to the disk after all, at the same offsets, where it takes it now."""
+        for place, segment in enumerate(self._segments):
+            if segment.durable or self._folder is None:
+                continue
+            try:
+                file = self._folder.segment(segment.number)
+            except OSError:
+                return
+            if not file.append(segment.read(0, segment.size)):
+                file.delete()
+                return
+            self._segments[place] = file
+            if self.batch is not None and self.batch.segment is segment:
+                self.batch = self.batch._replace(segment=file)
+
+    def _stays_in_memory(self) -> bool:
+        return (self._folder is None and self._make is None) or time.monotonic() < self._again
+
+    def _refused(self, error: str) -> None:
+        self.error = error or "the disk takes no more"
+        self._again = time.monotonic() + DISK_AGAIN_SECONDS
+
+    def _roll(self) -> Segment:
+        """A new segment at the end: a file where that can be."""
+        number, self._next = self._next, self._next + 1
+        segment: Segment | None = None
+        if not self._stays_in_memory():
+            try:
+                if self._folder is None:
+                    assert self._make is not None
+                    self._folder = self._make()
+                segment, self.error = self._folder.segment(number), ""
+            except OSError as error:
+                self._refused(error.strerror or str(error))
+        segment = segment or MemorySegment(number)
+        if not self._segments:
+            self._reading, self._offset = number, 0
+        self._segments.append(segment)
+        self._counts[number] = 0
+        return segment
+
+    def _make_room(self, cost: int) -> int:
+        """Drop the oldest that were not taken, until `cost` bytes fit."""
+        dropped = 0
+        while self._size + cost > self._capacity and self.waiting:
+            self._skip()
+            segment = self._segment(self._reading)
+            batch, damaged = self.load((segment, self._offset), 1, 4096)
+            if not batch.records:
+                dropped += self._counts[segment.number]
+                self._give_up(segment)
+                continue
+            self.damaged += damaged
+            self._offset = batch.ends[0]
+            self._counts[segment.number] -= 1
+            self.waiting -= 1
+            self.gone += 1
+            self._size -= len(batch.records[0]) + HEAD_BYTES
+            dropped += 1
+        if dropped and self.batch is None:
+            self._skip()
+            self._commit(self._reading, self._offset)
+        return dropped
+
+    def _give_up(self, segment: Segment) -> None:
+        """What is left in `segment` cannot be read."""
+        lost = self._counts[segment.number]
+        self.damaged += segment.size - self._offset
+        self._size = max(0, self._size - (segment.size - self._offset))
+        self._offset = segment.size
+        self._counts[segment.number] = 0
+        self.waiting -= lost
+        self.gone += lost
+        self.unreadable += lost
+
+    def _segment(self, number: int) -> Segment:
+        return next(segment for segment in self._segments if segment.number == number)
+
+    def _skip(self) -> None:
+        """Read on in the next segment where this one has been read to its end."""
+        while not self._counts.get(self._reading, 0):
+            following = next((s for s in self._segments if s.number > self._reading), None)
+            if following is None:
+                return
+            self._reading, self._offset = following.number, 0
+
+    def _commit(self, number: int, offset: int) -> None:
+        """Everything before is dealt with: remember it, delete what holds nothing else."""
+        while self._segments and (self._segments[0].number < number or self._is_spent(self._segments[0])):
+            segment = self._segments.popleft()
+            del self._counts[segment.number]
+            segment.delete()
+        if self._folder is not None:
+            self._folder.write_cursor(number, offset)
+
+    def _is_spent(self, segment: Segment) -> bool:
+        """Whether everything in the last segment is dealt with, and it is not small enough to go on with."""
+        return not len(self) and segment.size > MIN_SEGMENT_BYTES and len(self._segments) == 1

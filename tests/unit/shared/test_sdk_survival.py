@@ -1,0 +1,322 @@
+"""What a process leaves behind, and what the next one makes of it, against a producer that answers by script."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from scripted import ScriptedProducer
+
+from loopcast import LoopcastTransport
+from loopcast.sdk.run_memory import MAX_LOOPS, RunMemory
+
+
+@pytest.fixture
+def producer():
+    """A producer that takes everything, unless a test scripts it otherwise."""
+    with ScriptedProducer() as running:
+        yield running
+
+
+@pytest.fixture
+def spool(tmp_path):
+    """Where the spools of this test lie."""
+    return tmp_path / "spool"
+
+
+def run(program, url, *, end=0):
+    """Run a program with `t`, a transport to a producer that is not reached, and `u`, one to `url`."""
+    head = f"import os, signal, sys\nfrom loopcast import LoopcastTransport\nurl = {url!r}\n"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", head + program], capture_output=True, timeout=60)
+    assert end == done.returncode, done.stderr.decode()
+
+
+def events(producer):
+    """The envelopes that came, over all requests for events."""
+    return [event for path, _, batch, _ in producer.requests if path.endswith("/events") for event in batch]
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [("os._exit(0)", 0), ("os.kill(os.getpid(), signal.SIGKILL)", -9), ("raise SystemExit(3)", 3)]
+)
+def test_the_next_process_sends_what_a_dead_one_left(producer, spool, ending, code):
+    """However an agent ends while the producer stands still, each event arrives once the next agent runs, in order."""
+    producer.hold.clear()
+    run(
+        f"t = LoopcastTransport(url, 'e', 'r')\nfor n in range(300): t.send({{'n': n}})\n{ending}",
+        producer.url,
+        end=code,
+    )
+    producer.hold.set()
+    assert 1 == len(list(spool.glob("*.spool")))
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"n": 300})
+    report = transport.close(10)
+
+    first = {event["id"]: event["data"]["n"] for event in events(producer)}
+    assert list(range(301)) == list(first.values())
+    assert (True, 1, 1) == (report.complete, report.stats.emitted, report.stats.accepted)
+    assert 2 == len({event["emitter"] for event in events(producer)})
+    assert [] == list(spool.glob("*.spool"))
+    assert 0 < report.stats.inherited <= 300
+
+
+def test_other_experiments_are_sent_when_there_is_nothing_else(producer, spool):
+    """A dead process's events of another experiment go to that experiment, and hold up nobody."""
+    run("t = LoopcastTransport(url, 'other', 'r')\nt.send({'n': 1})\nos._exit(0)", "http://127.0.0.1:9")
+    for about in spool.glob("*/about.json"):
+        about.write_text(about.read_text().replace("http://127.0.0.1:9", producer.url))
+    transport = LoopcastTransport(producer.url, "mine", "r")
+    transport.send({"n": 2})
+    assert transport.flush(10).complete
+    wait_for(lambda: transport.stats.inherited == 1)
+    transport.close(10)
+
+    assert [("/v1/experiments/mine/events", 2), ("/v1/experiments/other/events", 1)] == [
+        (path, batch[0]["data"]["n"]) for path, _, batch, _ in producer.requests
+    ]
+    assert [] == list(spool.glob("*.spool"))
+
+
+def test_a_left_over_that_is_refused_waits_and_holds_up_nobody(producer, spool):
+    """Where this process's token may not send another experiment's events, they stay for one that may."""
+    run("t = LoopcastTransport(url, 'other', 'r')\nt.send({'n': 1})\nos._exit(0)", "http://127.0.0.1:9")
+    for about in spool.glob("*/about.json"):
+        about.write_text(about.read_text().replace("http://127.0.0.1:9", producer.url))
+    producer.script = [lambda batch: 403 if batch[0]["experimentid"] == "other" else 202] * 20
+    transport = LoopcastTransport(producer.url, "mine", "r")
+    for n in range(3):
+        transport.send({"n": n})
+        assert transport.flush(10).complete
+    wait_for(lambda: transport.stats.retries == 1)
+    assert transport.close(5).complete
+
+    assert (3, 0) == (transport.stats.accepted, transport.stats.inherited)
+    assert 1 == len(list(spool.glob("*.spool")))
+
+
+def test_another_producer_gets_none_of_it(producer, spool):
+    """Events go to the address that they were meant for, whoever finds them."""
+    run("t = LoopcastTransport(url, 'e')\nt.send({'n': 1})\nos._exit(0)", "http://127.0.0.1:9")
+    transport = LoopcastTransport(producer.url, "e")
+    transport.send({"n": 2})
+    assert transport.close(10).complete
+
+    assert [[{"n": 2}]] == producer.taken
+    assert 1 == len(list(spool.glob("*.spool")))
+
+
+def test_two_processes_never_send_the_same_left_over(producer, spool):
+    """Twenty left-overs and four processes at once: each event is sent once."""
+    for n in range(20):
+        run(f"t = LoopcastTransport(url, 'e')\nt.send({{'n': {n}}})\nos._exit(0)", "http://127.0.0.1:9")
+    for about in spool.glob("*/about.json"):
+        about.write_text(about.read_text().replace("http://127.0.0.1:9", producer.url))
+    program = f"""
+from loopcast import LoopcastTransport
+t = LoopcastTransport({producer.url!r}, 'e')
+t.send({{'n': 'own'}})
+assert t.close(20).complete
+"""
+    together = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
+
+    assert [0] * 4 == [process.wait(60) for process in together]
+    numbers = [event["data"]["n"] for event in events(producer)]
+    assert sorted(map(str, [*range(20), *["own"] * 4])) == sorted(map(str, numbers))
+    assert [] == list(spool.glob("*.spool"))
+
+
+def test_close_without_a_producer_leaves_all_to_the_next(spool, caplog):
+    """What close could not deliver is said to wait, and where."""
+    transport = LoopcastTransport("http://127.0.0.1:9", "e")
+    for _ in range(3):
+        transport.send({})
+    report = transport.close(0.3)
+
+    stats = report.stats
+    assert (False, 3, 3, 0, 0) == (report.complete, stats.emitted, stats.spooled, stats.dropped, stats.in_memory)
+    (left,) = spool.glob("*.spool")
+    assert str(left) in caplog.records[-1].getMessage()
+
+
+def test_without_a_spool_what_is_left_is_lost_and_counted(caplog):
+    """Where somebody turned the spool off, close says how many events are lost."""
+    transport = LoopcastTransport("http://127.0.0.1:9", "e", spool="off")
+    for _ in range(3):
+        transport.send({})
+    assert 3 == transport.stats.in_memory
+    stats = transport.close(0.3).stats
+
+    assert (3, 0, 0, 3, 3) == (stats.emitted, stats.accepted, stats.spooled, stats.dropped, stats.unsaved)
+    assert "3 of 3 events are lost" in caplog.records[-1].getMessage()
+
+
+def test_a_spool_that_cannot_be_made_is_said_and_costs_nothing(producer, tmp_path, caplog):
+    """A file where the folder should be: events wait in memory, arrive, and there is a line about it."""
+    (tmp_path / "file").touch()
+    transport = LoopcastTransport(producer.url, "e", spool=tmp_path / "file")
+    for n in range(3):
+        transport.send({"n": n})
+    assert transport.close(10).complete
+
+    assert [0, 1, 2] == [event["n"] for batch in producer.taken for event in batch]
+    assert any("wait in memory alone" in record.getMessage() for record in caplog.records)
+
+
+def test_a_child_leaves_its_parents_spool_alone(producer, spool):
+    """A fork's child that ends at once takes nothing of its parent's with it; both deliver what is theirs."""
+    producer.hold.clear()
+    pid = os.getpid()
+    program = """
+t = LoopcastTransport(url, 'e', 'r')
+for n in range(50): t.send({'n': n})
+pid = os.fork()
+if pid == 0:
+    t.send({'n': 'child'})
+    os._exit(0)
+os.waitpid(pid, 0)
+for n in range(50, 100): t.send({'n': n})
+os._exit(0)
+"""
+    run(program, producer.url)
+    assert 2 == len(list(spool.glob("*.spool")))
+    producer.hold.set()
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"n": "next"})
+    assert transport.close(10).complete
+
+    first = {event["id"]: event["data"]["n"] for event in events(producer)}
+    assert {*range(100), "child", "next"} == set(first.values())
+    assert 102 == len(first)
+    assert pid == os.getpid()
+
+
+def test_a_resume_in_another_process_continues_the_run(producer):
+    """A loop that hands over and is resumed by another process is one run, its second attempt."""
+    run(
+        "t = LoopcastTransport(url, 'e')\n"
+        "t.send({'event': 'loop_start', 'loop': 'l'})\n"
+        "t.send({'event': 'handoff_detected', 'loop': 'l'})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        producer.url,
+        end=-9,
+    )
+    run(
+        "t = LoopcastTransport(url, 'e')\n"
+        "t.send({'event': 'loop_resume', 'loop': 'l'})\n"
+        "t.send({'event': 'loop_start', 'loop': 'l'})\n"
+        "t.send({'event': 'loop_complete', 'loop': 'l'})\n"
+        "t.close()",
+        producer.url,
+    )
+
+    found = {event["id"]: (event["type"], event["attempt"], "resumed" in event) for event in events(producer)}
+    assert [
+        ("loop_start", 1, False),
+        ("handoff_detected", 1, False),
+        ("loop_resume", 2, False),
+        ("loop_start", 2, False),
+        ("loop_complete", 2, False),
+    ] == list(found.values())
+    assert 1 == len({event["runid"] for event in events(producer)})
+
+
+def test_several_workers_share_a_run(producer):
+    """Processes that are given one run number their own events of it, each as an emitter of its own."""
+    for n in range(3):
+        run(
+            f"t = LoopcastTransport(url, 'e', 'r')\nt.send({{'n': {n}}})\nt.send({{'n': {n}}})\nt.close()", producer.url
+        )
+
+    assert {"r"} == {event["runid"] for event in events(producer)}
+    assert 3 == len({event["emitter"] for event in events(producer)})
+    assert [1, 2] * 3 == [int(event["sequence"]) for event in events(producer)]
+
+
+def test_open_runs_have_heartbeats(producer, monkeypatch):
+    """While a run is open its producer is told; when it has ended, no more."""
+    monkeypatch.setattr("loopcast.sdk.heart.EVERY_SECONDS", 0.05)
+    transport = LoopcastTransport(producer.url, "e/1", "r 1")
+    transport.send({"event": "loop_start", "loop": "l"})
+    wait_for(lambda: len(beats(producer)) >= 2)
+    transport.send({"event": "loop_complete", "loop": "l"})
+    assert transport.flush(10).complete
+    time.sleep(0.1)
+    before = len(beats(producer))
+    time.sleep(0.3)
+    transport.close(5)
+
+    path, body = beats(producer)[0]
+    assert "/v1/experiments/e%2F1/runs/r%201/heartbeat" == path
+    assert (os.getpid(), transport._stamper.emitter) == (body["pid"], body["emitter"])
+    assert body["host"]
+    assert before == len(beats(producer))
+
+
+@pytest.mark.parametrize(("answer", "again"), [(404, False), (405, False), (500, True), (204, True)])
+def test_a_producer_without_heartbeats_is_spared_them(producer, monkeypatch, answer, again):
+    """An older producer is asked once; one that failed is told the next time."""
+    monkeypatch.setattr("loopcast.sdk.heart.EVERY_SECONDS", 0.05)
+    producer.script = [202, *[(answer, {}, b"")] * 50]
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"event": "loop_start", "loop": "l"})
+    wait_for(lambda: len(beats(producer)) > again)
+    time.sleep(0.3)
+
+    assert again == (len(beats(producer)) > 1)
+    transport.close(0.1)
+
+
+def test_a_loop_that_is_not_known_to_live_has_no_heartbeats(producer, monkeypatch):
+    """Who sends for another process asks it first."""
+    monkeypatch.setattr("loopcast.sdk.heart.EVERY_SECONDS", 0.05)
+    asked = []
+    transport = LoopcastTransport(producer.url, "e", "r", alive=lambda: asked.append(1))
+    transport.send({"event": "loop_start", "loop": "l"})
+    wait_for(lambda: len(asked) > 1)
+
+    assert [] == beats(producer)
+    transport.close(5)
+
+
+def test_what_is_known_of_runs_is_bounded_and_survives_nonsense(tmp_path):
+    """A thousand loops are remembered, the latest; a file that is no memory is none."""
+    memory = RunMemory(tmp_path, "e")
+    memory.remember("first", {"run": "r"})
+    path = next(tmp_path.glob("runs/*.json"))
+    assert {"run": "r"} == RunMemory(tmp_path, "e").recall("first")
+    assert None is RunMemory(tmp_path, "other").recall("first")
+
+    monkey = {f"l{n}": {} for n in range(MAX_LOOPS)}
+    path.write_text(path.read_text().replace('{"first"', str(monkey).replace("'", '"')[:-1] + ', "first"'))
+    memory.remember("last", {})
+    assert (None, {}) == (memory.recall("l0"), memory.recall("last"))
+    for nonsense in ("", "[]", '{"version": 2}', '{"version": 1, "loops": 5}'):
+        path.write_text(nonsense)
+        assert None is memory.recall("first")
+
+
+def test_a_memory_that_another_process_holds_is_not_waited_for(tmp_path):
+    """A process that stands still with the lock in its hand costs milliseconds."""
+    import fcntl
+
+    memory = RunMemory(tmp_path, "e")
+    memory.remember("l", {"run": "r"})
+    with next(tmp_path.glob("runs/*.lock")).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        memory.remember("l", {"run": "s"})
+
+    assert {"run": "s"} == memory.recall("l")
+
+
+def beats(producer):
+    """The heartbeats that came."""
+    return [(path, body) for path, _, body, _ in producer.requests if path.endswith("/heartbeat")]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
