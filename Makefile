@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 # T=path runs those tests only, K=expression those whose names match, ARGS is passed on as it is.
 SELECT = $(if $(K),-k "$(K)") $(ARGS)
 QUICK := -m "not containers and not slow"
-SOURCES := shared/src services/*/src deploy/local deploy/images
+SOURCES := shared/src services/*/src deploy/local deploy/images deploy/compose deploy/kubernetes
 
 ##@ Start
 
@@ -83,6 +83,14 @@ typecheck: setup ## mypy, strict
 images: setup ## Build the services' images (ARGS="gateway --base IMAGE --tag TAG -- what the engine takes")
 	@$(BIN)/python deploy/images/build.py $(ARGS)
 
+.PHONY: compose-up
+compose-up: setup ## Everything in containers (ARGS=--observability: with Jaeger, Prometheus and Grafana)
+	@$(BIN)/python deploy/compose/run.py up $(ARGS)
+
+.PHONY: compose-down
+compose-down: setup ## End it; the data stays (ARGS=--volumes: it does not)
+	@$(BIN)/python deploy/compose/run.py down $(ARGS)
+
 ##@ Keep
 
 .PHONY: requirements
@@ -90,8 +98,9 @@ requirements: setup ## Pin requirements/*.txt anew (ARGS=--upgrade for newer rel
 	$(BIN)/python deploy/local/requirements.py $(ARGS)
 
 .PHONY: docs
-docs: setup ## Write the pages that come out of the code
+docs: setup ## Write the pages and manifests that come out of the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/kubernetes/generate.py
 
 .PHONY: clean
 clean: ## Remove .venv, .state, caches; the data under .loopcast stays
