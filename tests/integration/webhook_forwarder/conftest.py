@@ -149,6 +149,15 @@ class Bench:
                     return
                 await asyncio.sleep(0.05)
 
+    async def until_phase(self, name, phase):
+        """Wait until an endpoint's breaker is there."""
+        wanted = f'webhook_phase{{endpoint="{name}",phase="{phase}"}} 1.0'
+        async with asyncio.timeout(30):
+            while True:
+                if wanted in await self._scrape():
+                    return
+                await asyncio.sleep(0.05)
+
     async def _scrape(self):
         return self.service.metrics.render().decode()
 

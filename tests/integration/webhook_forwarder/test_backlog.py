@@ -2,6 +2,8 @@
 
 import asyncio
 
+import aiormq
+
 from loopcast.topology import Topology
 
 QUEUE = "loopcast.webhook.ci"
@@ -121,3 +123,49 @@ async def test_what_the_log_lost_meanwhile_is_one_dead_letter(bench, receiver):
     assert "made anew" in dead[0].headers["loopcast-dead-reason"]
     assert dead[0].headers["loopcast-dead-partition"] == 0
     assert 'lost_to_retention_total{endpoint="ci"} 0.0' not in text
+
+
+async def small_log(url):
+    """A log that keeps some 40 kB: retention goes by whole segments."""
+    size = {"x-queue-type": "stream", "x-max-length-bytes": 40_000, "x-stream-max-segment-size-bytes": 8_000}
+    connection = await aiormq.connect(url)
+    channel = await connection.channel()
+    stream = Topology().streams[0]
+    await channel.queue_delete(stream)
+    await channel.queue_declare(stream, durable=True, arguments=size)
+    await channel.queue_bind(stream, "loopcast.events", "#")
+    await connection.close()
+
+
+async def test_what_retention_took_meanwhile_is_one_dead_letter_with_the_range_and_the_count(bench, receiver):
+    """The hole is said once, by its offsets and its size; what is behind it comes in order, and nothing else lacks."""
+    await small_log(bench.url)
+    receiver.answer = lambda call: 503
+    endpoint = bench.endpoint("ci", receiver.url, retry=RETRY, batch=BATCH)
+    async with bench.forwarding(endpoint, **BOUND) as service:
+        await bench.bound("ci")
+        queued = await bench.publish(*[bench.event() for _ in range(80)])
+        await spilled(bench)
+        behind = []
+        for _ in range(20):
+            behind += await bench.publish(*[bench.event(data={"event": "x", "pad": "x" * 500}) for _ in range(20)])
+        receiver.answer = lambda call: 200
+        await receiver.until(lambda: receiver.taken[-1:] == behind[-1:], 40)
+        await spilled(bench, "0.0")
+        ids = await bench.publish(bench.event())
+        await receiver.until(lambda: receiver.taken[-1] == ids[-1])
+        dead = await bench.dead("ci", 2, 3, partial=True)
+        text = service.metrics.render().decode()
+
+    # Once and in order: the queue, then the log from behind the hole on, then the queue.
+    kept = receiver.taken[len(queued) : -1]
+    assert receiver.taken == queued + kept + ids
+    assert 0 < len(kept) < len(behind)
+    assert behind[-len(kept) :] == kept
+    (letter,) = dead
+    first, last, count = (letter.headers[f"loopcast-dead-{name}"] for name in ("first-offset", "last-offset", "count"))
+    assert last - first + 1 == count
+    # Places, not events: a stream gives some of them to itself, one at the beginning of each segment.
+    assert 0 <= count - (len(behind) - len(kept)) <= 40
+    assert "retention took it" in letter.headers["loopcast-dead-reason"]
+    assert f'lost_to_retention_total{{endpoint="ci"}} {float(count)}' in text

@@ -114,6 +114,30 @@ async def test_what_is_left_of_a_removed_endpoint_is_dropped_by_command(bench, r
     assert "no endpoint" in await run(bench, "drop", "ci", "--yes", code=2)
 
 
+async def test_every_command_answers_a_program(bench, receiver):
+    """With `--json` each prints one JSON value and nothing else, in success."""
+
+    async def answer(*args):
+        return json.loads(await run(bench, *args, "--json"))
+
+    async with bench.forwarding(bench.endpoint("ci", receiver.url)):
+        await bench.bound("ci")
+        paused = await answer("pause", "ci", "--reason", "moving house")
+        await bench.publish(bench.event())
+        await bench.until_depth("loopcast.webhook.ci", lambda depth: depth == 1)
+        listed, resumed = await answer("list"), await answer("resume", "ci")
+        await receiver.until(lambda: receiver.taken)
+        replayed, dead, tried = await answer("replay", "ci"), await answer("dead", "ci"), await answer("test", "ci")
+    bench.write()
+    dropped = await answer("drop", "ci", "--yes")
+
+    assert {"name": "ci", "state": "paused", "reason": "moving house"} == paused
+    assert [("ci", "paused", 1)] == [(row["name"], row["state"], row["queued"]) for row in listed]
+    assert {"name": "ci", "state": "running"} == resumed
+    assert ({"replayed": 0}, [], True) == (replayed, dead, tried["taken"])
+    assert {"name": "ci", "dropped": 0} == dropped
+
+
 async def test_an_unknown_name_is_said_with_the_known_ones(bench, receiver):
     """A typing error ends in one line."""
     bench.write(bench.endpoint("ci", receiver.url))

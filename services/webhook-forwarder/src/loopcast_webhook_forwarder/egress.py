@@ -148,13 +148,20 @@ def _is_stale(error: Exception) -> bool:
     return isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
 
 
+def _no_connection(error: OSError) -> str:
+    if words := error.strerror or str(error):
+        return f"no connection: {words}"
+    # asyncio's own error, for an end of the stream before TLS was agreed upon.
+    return "TLS: the server ended the handshake without a word; it must speak TLS 1.2 or newer"
+
+
 _SENTENCES: tuple[tuple[type[Exception], Callable[[Any], str]], ...] = (
     (aiohttp.ClientConnectorDNSError, lambda e: f"the name {e.host} has no address"),
     (aiohttp.ClientConnectorCertificateError, lambda e: f"TLS: {e.certificate_error}"),
     (aiohttp.ClientConnectorSSLError, lambda e: f"TLS: {e.os_error}"),
     (aiohttp.ConnectionTimeoutError, lambda _: "no connection in time"),
     (aiohttp.ServerTimeoutError, lambda _: "no answer in time"),
-    (aiohttp.ClientConnectorError, lambda e: f"no connection: {e.os_error.strerror or e.os_error}"),
+    (aiohttp.ClientConnectorError, lambda e: _no_connection(e.os_error)),
     (aiohttp.ServerDisconnectedError, lambda _: "the connection was closed without an answer"),
     (aiohttp.ClientResponseError, lambda e: f"no HTTP came back: {e.message[:200]!r}"),
 )

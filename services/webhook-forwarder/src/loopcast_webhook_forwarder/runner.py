@@ -245,6 +245,8 @@ class Runner:
             return Ended.LEFT
         if ended is Ended.DONE:
             inbox.ack(token.last_tag)
+            # What was measured before says nothing of a queue that was worked off up to its token.
+            self._backlog = 0
         return ended
 
     def _is_over(self) -> bool:

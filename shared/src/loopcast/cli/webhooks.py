@@ -113,10 +113,7 @@ def replay(
         return await operator.replay_dead(name, since=moment, limit=limit)
 
     count = _run(file, amqp, work)
-    if json:
-        _print_json({"replayed": count})
-    else:
-        typer.echo(f"{count} events are in the queue of {name} again")
+    _say(json, f"{count} events are in the queue of {name} again", {"replayed": count})
 
 
 def pause(
@@ -124,30 +121,34 @@ def pause(
     reason: Annotated[str, typer.Option(help="Shown by `list`.")] = "paused by a person",
     file: File = None,
     amqp: Amqp = "",
+    json: Json = False,
 ) -> None:
     """Post nothing to an endpoint until `resume`; its queue keeps what comes."""
     _run(file, amqp, lambda operator: operator.set_mode(name, "paused", reason))
-    typer.echo(f"{name} is paused")
+    _say(json, f"{name} is paused", {"name": name, "state": "paused", "reason": reason})
 
 
-def resume(name: Name, file: File = None, amqp: Amqp = "") -> None:
+def resume(name: Name, file: File = None, amqp: Amqp = "", json: Json = False) -> None:
     """Go on after a pause or a 410, and end a wait."""
     _run(file, amqp, lambda operator: operator.set_mode(name, "running", ""))
-    typer.echo(f"{name} goes on")
+    _say(json, f"{name} goes on", {"name": name, "state": "running"})
 
 
 def drop(
+    *,
     name: Name,
     dead: Annotated[bool, typer.Option("--dead", help="Its dead letters too.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     file: File = None,
     amqp: Amqp = "",
+    json: Json = False,
 ) -> None:
     """Delete the queue of an endpoint that the file no longer has, with the events in it."""
     if not yes:
-        typer.confirm(f"Delete what waits for {name}?", abort=True)
+        # The question goes to stderr, so that stdout is the answer alone.
+        typer.confirm(f"Delete what waits for {name}?", abort=True, err=True)
     count = _run(file, amqp, lambda operator: operator.drop(name, dead=dead))
-    typer.echo(f"{name} is gone, and {count} events with it")
+    _say(json, f"{name} is gone, and {count} events with it", {"name": name, "dropped": count})
 
 
 def _run(file: Path | None, amqp: str, work: Callable[[Operator], Awaitable[T]]) -> T:
@@ -190,6 +191,13 @@ def _span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f}{unit}"
     return f"{max(0, round(seconds))}s"
+
+
+def _say(json: bool, sentence: str, answer: Mapping[str, object]) -> None:
+    if json:
+        _print_json(answer)
+    else:
+        typer.echo(sentence)
 
 
 def _print_json(value: object) -> None:
