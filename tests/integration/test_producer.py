@@ -277,8 +277,8 @@ def test_a_large_body_of_lines_takes_little_memory(producer):
 def test_a_client_that_goes_away_is_forgotten(producer):
     """Half a body and a closed connection leave nothing behind, not even a line in the log."""
     size = producer.log.stat().st_size
-    for half in (b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Le", (b"POST /v1/events HTTP/1.1\r\nHost: x\r\n"
-                 b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"ev")):  # fmt: skip
+    head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-"
+    for half in (head, head + b'Type: application/json\r\nContent-Length: 100\r\n\r\n{"ev'):
         with socket.create_connection(("127.0.0.1", producer.port)) as s:
             s.sendall(half)
 
@@ -338,7 +338,7 @@ def test_sigterm_finishes_what_is_in_flight(module_vhost_url, tmp_path):
     with Producer(module_vhost_url, tmp_path / "log") as producer, socket.socket() as s:
         s.connect(("127.0.0.1", producer.port))
         s.settimeout(20)
-        s.sendall(b"POST /v1/experiments/last/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        s.sendall(b"POST /v1/experiments/last/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                   b"Content-Length: 16\r\n\r\n{\"event\"")  # fmt: skip
         time.sleep(0.3)
         producer.process.send_signal(signal.SIGTERM)
@@ -351,7 +351,7 @@ def test_sigterm_finishes_what_is_in_flight(module_vhost_url, tmp_path):
 
 
 def post_request(body, *more, path="/v1/experiments/wire/events", version="1.1"):
-    head = "".join(f"{line}\r\n" for line in ("Host: x", "Content-Type: application/json", *more))
+    head = "".join(f"{line}\r\n" for line in ("Host: localhost", "Content-Type: application/json", *more))
     return f"POST {path} HTTP/{version}\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -376,7 +376,7 @@ async def test_pipelined_requests_are_answered_in_order(producer, log_of):
     requests = [
         post_request(b'{"event":"p","n":1}'),
         post_request(b'{"event":"p","n":2}', "Content-Encoding: identity"),
-        b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n",
         post_request(b"{broken"),
         post_request(b'{"event":"p","n":3}', path="/v1/experiments/wire/events?query=1"),
         post_request(b'{"event":"p","n":4}'),

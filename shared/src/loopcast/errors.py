@@ -7,6 +7,7 @@ Every error that Loopcast raises, in one tree.
         * :exc:`InvalidExperiment`: the experiment id breaks the grammar.
         * :exc:`InvalidType`: the event's type breaks the grammar.
         * :exc:`EventTooLarge`: the event is over the size limit.
+        * :exc:`NotPermitted`: whoever sent the event may not send to its experiment.
     * :exc:`InvalidPosition`: a position token that no gateway made.
     * :exc:`InvalidToken`: a token or API key that permits nothing; `reason` says why in a word.
     * :exc:`KeysUnavailable`: whether a token is good cannot be said now: try again.
@@ -39,6 +40,7 @@ __all__ = [
     "LogMissing",
     "LoopcastError",
     "NodeError",
+    "NotPermitted",
     "StorageError",
     "TopologyMismatch",
     "WindowFull",
@@ -67,6 +69,10 @@ class InvalidType(InvalidEvent):
 
 class EventTooLarge(InvalidEvent):
     """The event is over the size limit."""
+
+
+class NotPermitted(InvalidEvent):
+    """Whoever sent the event may not send to its experiment."""
 
 
 class InvalidPosition(LoopcastError):

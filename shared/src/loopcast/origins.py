@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from loopcast.settings import is_loopback
+from loopcast.settings import PublicSettings, is_loopback
 
 __all__ = ["Origins"]
 
@@ -22,20 +22,27 @@ class Origins:
     """
     The rule of one service: `allowed` origins, the same origin, and on `loopback` every loopback origin.
 
-    A request without `Origin` comes from no page and is allowed.
+    A request without `Origin` comes from no page and is allowed. `hosts` are the names that the service answers to:
+    without any, on loopback those of loopback and of allowed origins, else all.
     """
 
-    def __init__(self, allowed: Collection[str], *, loopback: bool) -> None:
+    def __init__(self, allowed: Collection[str], *, loopback: bool, hosts: Collection[str] = ()) -> None:
         self._allowed = {origin.rstrip("/").lower() for origin in allowed}
-        self._names = {urlsplit(origin).hostname for origin in self._allowed}
+        self._names = {*(host.lower() for host in hosts), *(urlsplit(origin).hostname for origin in self._allowed)}
         self._loopback = loopback
+        self._any_host = not loopback and not hosts
+
+    @classmethod
+    def of(cls, settings: PublicSettings) -> Origins:
+        """The rule that a service's settings make."""
+        return cls(settings.allowed_origins, loopback=is_loopback(settings.host), hosts=settings.allowed_hosts)
 
     def allows_host(self, host: str | None) -> bool:
         """Whether `host`, as the `Host` header has it, names this service."""
-        if not self._loopback:
+        if self._any_host:
             return True
         name = _split(f"//{host or ''}")[0]
-        return name is not None and (is_loopback(name) or name in self._names)
+        return name is not None and (name in self._names or (self._loopback and is_loopback(name)))
 
     def allows_origin(self, origin: str | None, host: str | None) -> bool:
         """Whether a page of `origin` may use the service that it reached as `host`."""

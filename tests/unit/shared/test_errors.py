@@ -13,6 +13,7 @@ TREE = {
     "InvalidExperiment": "InvalidEvent",
     "InvalidType": "InvalidEvent",
     "EventTooLarge": "InvalidEvent",
+    "NotPermitted": "InvalidEvent",
     "InvalidPosition": "LoopcastError",
     "InvalidToken": "LoopcastError",
     "KeysUnavailable": "LoopcastError",

@@ -18,10 +18,12 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import structlog
 
+from loopcast.cors import allow_page, answer_preflight
 from loopcast.errors import BrokerError, InvalidEvent, InvalidExperiment
 from loopcast_producer.admission import Admission
 from loopcast_producer.bodies import Lines, OverlongLine, Shape, is_gzip, shape_of, single_or_array
 from loopcast_producer.envelopes import NotJson, Origin, cloudevent, loop_event, too_large
+from loopcast_producer.gate import Gate, Visitor
 from loopcast_producer.incoming import ClientGone, Incoming
 from loopcast_producer.ingest import Ingest, Item
 from loopcast_producer.instruments import Instruments
@@ -81,6 +83,7 @@ class Api:
         ingest: Ingest,
         rest: ASGIApp,
         instruments: Instruments,
+        gate: Gate,
         *,
         max_event_bytes: int,
         max_body_bytes: int,
@@ -88,6 +91,7 @@ class Api:
         self._ingest = ingest
         self._rest = rest
         self._instruments = instruments
+        self._gate = gate
         self._max_event_bytes = max_event_bytes
         self._max_body_bytes = max_body_bytes
         self._admission = Admission(4 * max_body_bytes)
@@ -116,12 +120,24 @@ class Api:
         self._none_open.clear()
         try:
             answer = await self._answer(method, path, headers, receive)
+            if any(name == b"origin" for name, _ in headers):
+                answer = self._for_page(answer, method, headers)
             self._instruments.answered(answer.status)
         finally:
             self._open -= 1
             if not self._open:
                 self._none_open.set()
         return answer
+
+    def _for_page(self, answer: Answer, method: str, headers: Headers) -> Answer:
+        """Let a page that may send read the answer, and tell one that asks first that it may."""
+        try:
+            origin = self._gate.check_page(headers).encode("latin-1")
+        except Refusal:
+            return answer
+        if method == "OPTIONS":
+            return Answer(204, answer.kind, b"", answer_preflight(origin, "POST"))
+        return answer._replace(headers=(*answer.headers, *allow_page(origin)))
 
     async def drained(self) -> None:
         """Wait until no request is being worked on."""
@@ -146,58 +162,79 @@ class Api:
         """Read the body, and publish what is in it."""
         if method != "POST":
             raise method_not_allowed(method)
+        visitor = await self._gate.admit(headers)
         values = {_WANTED[n]: v.decode("utf-8", "surrogateescape") for n, v in headers if n in _WANTED}
         shape, gzip, origin = (
             shape_of(values.get("type", "")),
             is_gzip(values.get("encoding", "")),
             _origin(path, values),
         )
+        if origin.experiment is not None:
+            visitor.may_send_to(origin.experiment)
         length = values.get("length", "")
         incoming = Incoming(receive, self._admission, gzip=gzip, length=int(length) if length.isdigit() else None)
+        taking = _Taking(shape, origin, visitor, receipt)
         with incoming:
             if shape is Shape.NDJSON:
-                await self._take_lines(incoming, origin, receipt)
+                await self._take_lines(incoming, taking)
             else:
-                await self._take_body(await incoming.whole(self._max_body_bytes), shape, origin, receipt)
+                await self._take_body(await incoming.whole(self._max_body_bytes), taking)
 
-    async def _take_body(self, body: bytes, shape: Shape, origin: Origin, receipt: Receipt) -> None:
-        raw = single_or_array(body, shape)
+    async def _take_body(self, body: bytes, taking: _Taking) -> None:
+        raw = single_or_array(body, taking.shape)
         if isinstance(raw, list):
             for start, end in _slices(raw):
-                await self._publish(raw[start:end], shape, origin, receipt, start)
+                await self._publish(raw[start:end], taking, start)
             return
-        item = self._item(raw, shape, origin, 0)
+        item = self._item(raw, taking, 0)
         if isinstance(item, InvalidEvent):
             self._instruments.invalid()
             raise not_json(str(item)) if isinstance(item, NotJson) else invalid_event(item)
-        await self._ingest.publish((item,), receipt, named=_named(shape, origin))
+        taking.visitor.sends(1)
+        await self._ingest.publish((item,), taking.receipt, named=taking.named)
 
-    async def _take_lines(self, incoming: Incoming, origin: Origin, receipt: Receipt) -> None:
+    async def _take_lines(self, incoming: Incoming, taking: _Taking) -> None:
         lines = Lines(self._max_event_bytes)
         count = 0
         async with contextlib.aclosing(incoming.pieces()) as pieces:
             async for piece in pieces:
                 items = lines.feed(piece)
                 for start, end in _slices(items):
-                    await self._publish(items[start:end], Shape.NDJSON, origin, receipt, count + start)
+                    taking.visitor.may_go_on()
+                    await self._publish(items[start:end], taking, count + start)
                 count += len(items)
-        await self._publish(lines.finish(), Shape.NDJSON, origin, receipt, count)
+        await self._publish(lines.finish(), taking, count)
 
-    async def _publish(
-        self, raws: Sequence[bytes | OverlongLine], shape: Shape, origin: Origin, receipt: Receipt, first: int
-    ) -> None:
-        items = [self._item(raw, shape, origin, index) for index, raw in enumerate(raws, first)]
-        await self._ingest.publish(items, receipt, named=_named(shape, origin))
+    async def _publish(self, raws: Sequence[bytes | OverlongLine], taking: _Taking, first: int) -> None:
+        taking.visitor.sends(len(raws))
+        items = [self._item(raw, taking, index) for index, raw in enumerate(raws, first)]
+        await self._ingest.publish(items, taking.receipt, named=taking.named)
 
-    def _item(self, raw: bytes | OverlongLine, shape: Shape, origin: Origin, index: int) -> Item:
+    def _item(self, raw: bytes | OverlongLine, taking: _Taking, index: int) -> Item:
         try:
             if isinstance(raw, OverlongLine):
                 return too_large(self._max_event_bytes)
-            if shape.cloudevents:
-                return cloudevent(raw, origin, max_bytes=self._max_event_bytes)
-            return loop_event(raw, origin, index, max_bytes=self._max_event_bytes)
+            if taking.shape.cloudevents:
+                event = cloudevent(raw, taking.origin, max_bytes=self._max_event_bytes)
+            else:
+                event = loop_event(raw, taking.origin, index, max_bytes=self._max_event_bytes)
+            return taking.visitor.check(event)
         except InvalidEvent as error:
             return error
+
+
+class _Taking(NamedTuple):
+    """What is known of a request before its body is read."""
+
+    shape: Shape
+    origin: Origin
+    visitor: Visitor
+    receipt: Receipt
+
+    @property
+    def named(self) -> bool:
+        """Whether the sender gave the ids."""
+        return self.shape.cloudevents or self.origin.key is not None
 
 
 def _refused(refusal: Refusal, receipt: Receipt) -> Answer:
@@ -250,10 +287,6 @@ def _experiment(path: bytes) -> str:
         return unquote_to_bytes(path[len(_PREFIX) : -len(_SUFFIX)]).decode()
     except UnicodeDecodeError:
         raise InvalidExperiment("The experiment id in the path is not percent-encoded UTF-8.") from None
-
-
-def _named(shape: Shape, origin: Origin) -> bool:
-    return shape.cloudevents or origin.key is not None
 
 
 def _slices(items: Sequence[bytes | OverlongLine]) -> Iterable[tuple[int, int]]:

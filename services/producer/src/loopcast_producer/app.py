@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from importlib.metadata import version
 
+from loopcast.auth import Authenticator, Buckets, Rate
 from loopcast.broker.clients import client_of
 from loopcast.broker.declare import LogWatch, ensure
 from loopcast.broker.publisher import Publisher
 from loopcast.health import Health
 from loopcast.lifecycle import Service
 from loopcast.metrics import Metrics
+from loopcast.origins import Origins
 from loopcast.settings import ProducerSettings, load
 from loopcast_producer.api import Api
 from loopcast_producer.connections import Connections
 from loopcast_producer.documentation import documented_app
+from loopcast_producer.gate import Gate
 from loopcast_producer.idempotency import IdempotencyWindow
 from loopcast_producer.ingest import Ingest
 from loopcast_producer.instruments import Instruments
@@ -68,10 +72,14 @@ def service_of(settings: ProducerSettings) -> Service:
     ingest = Ingest(
         lanes, IdempotencyWindow(settings.idempotency_events), instruments, seconds=settings.confirm_seconds
     )
+    authenticator = Authenticator(settings, metrics)
+    rate = Rate.of(settings.events_per_second) if settings.events_per_second else None
+    gate = Gate(authenticator, Origins.of(settings), Buckets(rate), time.monotonic)
     api = Api(
         ingest,
         documented_app(),
         instruments,
+        gate,
         max_event_bytes=settings.max_event_bytes,
         max_body_bytes=settings.max_body_bytes,
     )
@@ -81,6 +89,7 @@ def service_of(settings: ProducerSettings) -> Service:
     @contextlib.asynccontextmanager
     async def body() -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(authenticator.running())
             await stack.enter_async_context(watch)
             await stack.enter_async_context(connections.watched())
             for lane in lanes:

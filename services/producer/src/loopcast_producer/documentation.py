@@ -17,10 +17,13 @@ __all__ = ["documented_app"]
 
 STATUSES: dict[int, str] = {
     400: "The body is not JSON, or was damaged on its way.",
+    401: "A token or API key is needed, or the one that came permits nothing.",
+    403: "The token does not permit this experiment; or a page of somewhere else sends.",
     408: "The body came too slowly.",
     413: "The body, or its one event, is too large.",
     415: "The content type or encoding is not taken.",
     422: "The experiment id, the run id or the request's one event breaks the grammar.",
+    429: "The key sent more events than it may: send again after Retry-After.",
     503: "The broker did not confirm, or too much is on its way: send again, with the same ids.",
 }
 
@@ -115,7 +118,7 @@ def _answer(status: int, text: str) -> dict[str, object]:
         "description": text,
         "content": {PROBLEM_JSON.decode(): {"schema": ProblemModel.model_json_schema()}},
     }
-    if status == 503:
+    if status in {429, 503}:
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
     return answer
 

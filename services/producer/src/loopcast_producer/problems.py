@@ -11,14 +11,18 @@ from collections.abc import Mapping
 
 import msgspec
 
+from loopcast.auth import CHALLENGE
 from loopcast.errors import (
     BrokerBlocked,
     BrokerError,
     EventTooLarge,
     InvalidEvent,
     InvalidExperiment,
+    InvalidToken,
+    KeysUnavailable,
     LogMissing,
     LoopcastError,
+    NotPermitted,
     WindowFull,
 )
 
@@ -33,11 +37,17 @@ __all__ = [
     "head_too_large",
     "internal_error",
     "invalid_event",
+    "keys_unavailable",
     "method_not_allowed",
     "not_found",
     "not_json",
+    "not_permitted",
+    "not_this_service",
+    "page_not_allowed",
     "too_busy",
     "too_many_items",
+    "too_many_requests",
+    "unauthorized",
     "unsupported_encoding",
     "unsupported_type",
 ]
@@ -83,10 +93,10 @@ def _refusal(status: int, kind: str, title: str, detail: str, *headers: tuple[by
     return Refusal(Problem(type=f"urn:loopcast:problem:{kind}", title=title, status=status, detail=detail), headers)
 
 
-def _later(kind: str, title: str, detail: str, seconds: float) -> Refusal:
-    """503 with Retry-After (RFC 9110, 10.2.3: whole seconds)."""
+def _later(kind: str, title: str, detail: str, seconds: float, *, status: int = 503) -> Refusal:
+    """503 or 429 with Retry-After (RFC 9110, 10.2.3: whole seconds)."""
     wait = max(1, math.ceil(seconds))
-    problem = Problem(type=f"urn:loopcast:problem:{kind}", title=title, status=503, detail=detail, retry_after=wait)
+    problem = Problem(type=f"urn:loopcast:problem:{kind}", title=title, status=status, detail=detail, retry_after=wait)
     return Refusal(problem, ((b"retry-after", b"%d" % wait),))
 
 
@@ -163,12 +173,63 @@ def unsupported_encoding(got: str) -> Refusal:
 
 
 def invalid_event(error: InvalidEvent) -> Refusal:
-    """422, or 413 for an event over the limit: the request's one event is none."""
+    """422, 413 for an event over the limit, or 403: the request's one event is not taken."""
+    if isinstance(error, NotPermitted):
+        return not_permitted(str(error))
     if isinstance(error, EventTooLarge):
         return _refusal(413, "event-too-large", "The event is too large", str(error))
     if isinstance(error, InvalidExperiment):
         return _refusal(422, "invalid-experiment", "This is no experiment id", str(error))
     return _refusal(422, "invalid-event", "This is no event", str(error))
+
+
+def unauthorized(error: InvalidToken) -> Refusal:
+    """401: no token, or one that permits nothing (RFC 6750, 3)."""
+    given = "" if error.reason == "missing" else ', error="invalid_token"'
+    return _refusal(
+        401, "unauthorized", "Who is this?", str(error), (b"www-authenticate", f"{CHALLENGE}{given}".encode("ascii"))
+    )
+
+
+def keys_unavailable(error: KeysUnavailable) -> Refusal:
+    """503: whether the token is good cannot be said now."""
+    return _later("keys-unavailable", "Tokens cannot be verified now", str(error), error.retry_after)
+
+
+def not_permitted(detail: str) -> Refusal:
+    """403: the token is good, but not for this experiment."""
+    return _refusal(403, "not-permitted", "This experiment is not permitted", detail)
+
+
+def not_this_service(host: str) -> Refusal:
+    """403: a page may have let a name of its own point here."""
+    return _refusal(
+        403,
+        "host",
+        "Not this service",
+        f"This service is not {host[:100]!r}: use its own address, or set LOOPCAST_ALLOWED_HOSTS.",
+    )
+
+
+def page_not_allowed(origin: str) -> Refusal:
+    """403: a page of somewhere else, in somebody's browser."""
+    return _refusal(
+        403,
+        "origin",
+        "Pages from there may not send",
+        f"Pages of {origin[:100]!r} may not send events: add it to LOOPCAST_ALLOWED_ORIGINS.",
+    )
+
+
+def too_many_requests(seconds: float) -> Refusal:
+    """429: more events than the token or key may send."""
+    return _later(
+        "rate-limited",
+        "Too many events",
+        "This key sent more events than it may: send again after Retry-After, with the same ids.",
+        seconds,
+        status=429,
+    )
 
 
 def not_found(path: str) -> Refusal:

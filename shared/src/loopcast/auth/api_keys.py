@@ -26,9 +26,6 @@ __all__ = ["PREFIX", "ApiKeys", "entry_of", "is_api_key", "make_key", "read_api_
 PREFIX = "lck_"
 """What every key begins with, so that scanners for leaked secrets know one."""
 
-BURST_SECONDS = 10.0
-"""A key without a `burst` of its own may send at once what it may send in so long."""
-
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}\Z")]
 _Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Above0 = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
@@ -128,7 +125,7 @@ def read_api_keys(text: str, *, path: str) -> ApiKeys:
 
 
 def _grants(entry: _Entry) -> Grants:
-    rate = None if entry.rate is None else Rate(entry.rate, entry.burst or BURST_SECONDS * entry.rate)
+    rate = None if entry.rate is None else Rate.of(entry.rate, entry.burst)
     return Grants(
         user=f"key:{entry.name}",
         publish=Patterns.of(entry.publish, what="publish"),

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from loopcast.auth.patterns import EVERYTHING, Patterns
 
-__all__ = ["ANYBODY", "Grants", "Rate"]
+__all__ = ["ANYBODY", "BURST_SECONDS", "Grants", "Rate"]
+
+BURST_SECONDS = 10.0
+"""Without a burst of its own, a rate lets at once what it lets in so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,11 @@ class Rate:
 
     events: float
     burst: float
+
+    @classmethod
+    def of(cls, events: float, burst: float | None = None) -> Rate:
+        """The rate with the burst that it has where nobody named one."""
+        return cls(events, burst or BURST_SECONDS * events)
 
 
 @dataclass(frozen=True, slots=True)

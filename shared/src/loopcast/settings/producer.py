@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from loopcast.events import MAX_EVENT_BYTES
@@ -12,6 +14,8 @@ __all__ = ["ProducerSettings"]
 
 class ProducerSettings(PublicSettings):
     """What the producer reads."""
+
+    asks: ClassVar[bool] = True
 
     port: int = Field(8700, ge=0, le=65535, description="The public port.")
     ops_port: int = Field(9700, ge=0, le=65535, description="Port of the probes and metrics.")
@@ -25,4 +29,7 @@ class ProducerSettings(PublicSettings):
     )
     idempotency_events: int = Field(
         200_000, ge=0, description="How many ids are remembered, so that a repeat is not published again."
+    )
+    events_per_second: float = Field(
+        0.0, ge=0, description="What a token, or a key without a rate of its own, may send; 0 is no limit."
     )
