@@ -242,7 +242,7 @@ async def test_goodbye_is_answered(start_gateway, watch):
     [
         ("/ws", {"origin": "https://evil.example"}, 403, "LOOPCAST_ALLOWED_ORIGINS"),
         ("/ws", {"origin": "null"}, 403, "LOOPCAST_ALLOWED_ORIGINS"),
-        ("/ws", {"subprotocols": None}, 400, "loopcast.v1.json"),
+        ("/ws?experiment_id=", {"subprotocols": None}, 400, "empty"),
         ("/ws", {"subprotocols": ["graphql-ws"]}, 400, "loopcast.v1.json"),
         ("/other", {}, 404, "/ws"),
         ("/ws/experiments/", {}, 400, "empty"),

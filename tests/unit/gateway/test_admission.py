@@ -33,12 +33,34 @@ def test_the_path_is_the_experiment(target, experiment):
 
 
 @pytest.mark.parametrize(
+    ("target", "offered", "experiments"),
+    [
+        ("/ws", (), ("*",)),
+        ("/ws", ("",), ("*",)),
+        ("/ws?experiment_id=a&experiment_id=b&experiment_id=a", (), ("a", "b")),
+        ("/ws?experiment_id=loops%2F%C3%9F", (), ("loops/ß",)),
+        ("/ws/experiments/a?experiment_id=b", (), ("a", "b")),
+        ("/ws", ("x", "loopcast.v1.ndjson"), ()),
+        ("/ws?experiment_id=a", ("loopcast.v1.json",), ("a",)),
+    ],
+)
+def test_who_offers_no_protocol_sees_everything(target, offered, experiments):
+    """A client of PromptLooper's sees everything unless its address names experiments; others what they ask for."""
+    assert Admitted(experiments) == judge(target, offered=offered)
+
+
+@pytest.mark.parametrize(
     ("changed", "reason", "status"),
     [
         ({"target": "/"}, "path", 404),
         ({"target": "/ws/"}, "path", 404),
         ({"target": "/ws/experiments/~"}, "experiment", 400),
-        ({"offered": ()}, "subprotocol", 400),
+        ({"offered": ("graphql-ws",)}, "subprotocol", 400),
+        ({"target": "/ws?experiment_id="}, "experiment", 400),
+        ({"target": "/ws?experiment_id=a&experiment_id=~"}, "experiment", 400),
+        ({"target": "/ws?experiment_id=%FF"}, "experiment", 400),
+        ({"target": "/ws?a&a&a" + "&a" * 1000}, "experiment", 400),
+        ({"target": "/ws?" + "&".join(f"experiment_id={n}" for n in range(129))}, "experiment", 400),
         ({"capacity": Capacity(10, 10, draining=False)}, "limit", 503),
         ({"capacity": Capacity(0, 10, draining=True)}, "draining", 503),
         ({"headers": {}}, "host", 403),

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from loopcast.errors import InvalidExperiment
 from loopcast.origins import Origins
-from loopcast.routing import NOWHERE, check_experiment
+from loopcast.routing import ANYWHERE, NOWHERE, check_experiment
 from loopcast_gateway.dialects import DIALECTS
 
 __all__ = ["PATH", "Admitted", "Capacity", "Refusal", "admit"]
 
 PATH = "/ws"
 _EXPERIMENT = "/ws/experiments/"
+_MAX_FIELDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Whether there is any."""
+    """Whether there is any, and how many subscriptions one connection may begin with."""
 
     connections: int
     limit: int
     draining: bool
+    subscriptions: int = 128
 
 
 def admit(
@@ -54,10 +56,18 @@ def admit(
     refusal = _visitor(headers, origins) or _space(capacity)
     if refusal is not None:
         return refusal
-    path = _experiment(target)
-    if isinstance(path, Admitted) and not set(DIALECTS) & set(offered):
-        return Refusal(400, "subprotocol", f"Offer one of the WebSocket subprotocols {', '.join(DIALECTS)}.")
-    return path
+    names = _experiments(target)
+    if isinstance(names, Refusal):
+        return names
+    spoken = [name for name in offered if name]
+    if spoken and not set(DIALECTS) & set(spoken):
+        detail = f"Offer one of the WebSocket subprotocols {', '.join(DIALECTS)}, or none for PromptLooper's."
+        return Refusal(400, "subprotocol", detail)
+    if len(names) > capacity.subscriptions:
+        detail = f"A connection may have {capacity.subscriptions} subscriptions, not {len(names)}."
+        return Refusal(400, "experiment", detail)
+    # PromptLooper's clients see everything unless they say what; others see nothing.
+    return Admitted(names if names or spoken else (ANYWHERE,))
 
 
 def _visitor(headers: Mapping[str, str], origins: Origins) -> Refusal | None:
@@ -77,17 +87,29 @@ def _space(capacity: Capacity) -> Refusal | None:
     return None
 
 
-def _experiment(target: str) -> Admitted | Refusal:
-    path = urlsplit(target).path
-    if path == PATH:
-        return Admitted(())
-    encoded = path.removeprefix(_EXPERIMENT)
-    if encoded == path or "/" in encoded:
+def _experiments(target: str) -> tuple[str, ...] | Refusal:
+    """The experiments that the path and the query name, each once."""
+    parts = urlsplit(target)
+    encoded = parts.path.removeprefix(_EXPERIMENT)
+    if parts.path != PATH and (encoded == parts.path or "/" in encoded):
         return Refusal(404, "path", f"WebSockets are at {PATH} and {_EXPERIMENT}<experiment id, percent-encoded>.")
     try:
-        experiment = check_experiment(unquote(encoded, errors="strict"))
-    except (InvalidExperiment, UnicodeDecodeError) as error:
-        return Refusal(400, "experiment", f"The path names no experiment: {error}")
+        named = [] if parts.path == PATH else [unquote(encoded, errors="strict")]
+        query = parse_qsl(parts.query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError as error:
+        return Refusal(400, "experiment", f"The address cannot be read: {error}.")
+    named += [value for name, value in query if name == "experiment_id"]
+    for experiment in named:
+        if (fault := _fault(experiment)) is not None:
+            return Refusal(400, "experiment", fault)
+    return tuple(dict.fromkeys(named))
+
+
+def _fault(experiment: str) -> str | None:
     if experiment == NOWHERE:
-        return Refusal(400, "experiment", "Events that name no experiment are seen by subscribers of * only.")
-    return Admitted((experiment,))
+        return "Events that name no experiment are seen by subscribers of * only."
+    try:
+        check_experiment(experiment)
+    except InvalidExperiment as error:
+        return f"The address names no experiment: {error}"
+    return None

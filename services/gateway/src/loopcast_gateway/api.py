@@ -18,9 +18,8 @@ from loopcast.origins import Origins
 from loopcast.routing import check_experiment, partition_of
 from loopcast_gateway.catalog import Listed
 from loopcast_gateway.entry import Entry
-from loopcast_gateway.pages import Gone, Page, Pages
+from loopcast_gateway.pages import Gone, Page
 from loopcast_gateway.problems import JSON, problem
-from loopcast_gateway.prover import Prover
 from loopcast_gateway.query import DEFAULT_LIMIT, MAX_LIMIT, BadQuery, read_query
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ _PARAMETERS = [
     for name, schema, text in (
         ("after", {"type": "string"}, "A `pos`: events behind it."),
         ("before", {"type": "string"}, "A `pos`: events in front of it."),
-        ("since_ts", {"type": "number"}, "Unix seconds: events recorded later."),
+        ("since_ts", {"type": "number", "minimum": 0}, "Unix seconds: events recorded later."),
+        ("until_ts", {"type": "number", "minimum": 0}, "Unix seconds: no events recorded later."),
         (
             "limit",
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
@@ -63,8 +63,7 @@ _PARAMETERS = [
 def make_app(gateway: Gateway) -> ASGIApp:
     """The ASGI application of the public port, WebSockets not included."""
     app = FastAPI(title="Loopcast gateway", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
-    prover = Prover(gateway.tails, gateway.history)
-    pages = [Pages(t, gateway.history, prover, max_scan=gateway.settings.replay_max_scan) for t in gateway.tails]
+    pages = gateway.pages
 
     @app.get("/v1/experiments")
     async def experiments() -> Response:

@@ -30,6 +30,9 @@ TOO_BIG = CloseCode(1009, "message too big", "A command larger than `limits.mess
 INTERNAL = CloseCode(1011, "internal error", "A defect of the gateway; it has logged it.")
 RESTART = CloseCode(1012, "restart", "The gateway stops; come back after `goaway.reconnect_in_ms`.")
 SLOW = CloseCode(4008, "slow consumer", "More was waiting to be read than the gateway keeps for one viewer.")
+INSUFFICIENT_STATE = CloseCode(
+    4010, "insufficient state", "Events are missing, and the client's protocol has no word for it."
+)
 NO_PONG = CloseCode(4012, "no pong", "A ping was not answered in time.")
 RATE_LIMITED = CloseCode(4013, "rate limited", "Too many commands a second.")
 TOKEN_EXPIRED = CloseCode(4003, "token expired", "Get a new token, then come back.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -26,10 +26,10 @@ from websockets.typing import Subprotocol
 from loopcast_gateway import close_codes
 from loopcast_gateway.admission import Admitted, Refusal, admit
 from loopcast_gateway.close_codes import CloseCode
-from loopcast_gateway.dialects import DIALECTS, JSON, Dialect
+from loopcast_gateway.dialects import DIALECTS, JSON, PROMPTLOOPER, Dialect
 from loopcast_gateway.frames import close_frame
 from loopcast_gateway.outbox import LineOutbox, Outbox
-from loopcast_gateway.protocol import ErrorName, Refused
+from loopcast_gateway.protocol import ErrorName, Gap, Refused
 from loopcast_gateway.protocol import Frame as Wire
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ class Connection(asyncio.Protocol):
         if text is not None:
             self._outbox.put(text)
             self._hurry()
+        elif isinstance(frame, Gap):
+            self.close(close_codes.INSUFFICIENT_STATE)
 
     def wait_for_more(self, milliseconds: int) -> None:
         """Let events wait so long for others, so that they go out together."""
@@ -176,7 +178,7 @@ class Connection(asyncio.Protocol):
 
     def _shake_hands(self, request: bytes) -> None:
         gateway = self._gateway
-        server = ServerProtocol(subprotocols=[Subprotocol(name) for name in DIALECTS], logger=_logger)
+        server = ServerProtocol(select_subprotocol=_subprotocol, logger=_logger)
         server.receive_data(request)
         asked = next((event for event in server.events_received() if isinstance(event, Request)), None)
         if asked is None:
@@ -197,7 +199,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         # A parser of its own, because the one of the handshake keeps the handshake.
         self._parser = Parser(SERVER, state=OPEN, max_size=gateway.max_command_bytes, logger=_logger)
-        self.dialect = DIALECTS[str(server.subprotocol)]
+        self.dialect = PROMPTLOOPER if server.subprotocol is None else DIALECTS[server.subprotocol]
         if self.dialect.lines:
             self._outbox = LineOutbox()
         gateway.joined(self, admitted.experiments)
@@ -275,6 +277,12 @@ class Connection(asyncio.Protocol):
         room, self._room = self._room, None
         if room is not None:
             room.set()
+
+
+def _subprotocol(server: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """The first of ours, in our order; none for who offers none. Others were refused before."""
+    del server
+    return next((Subprotocol(name) for name in DIALECTS if name in offered), None)
 
 
 def _judge(asked: Request, gateway: Gateway) -> Admitted | Refusal:

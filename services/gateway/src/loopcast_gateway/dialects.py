@@ -10,15 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.frames import event_text, join, join_lines, text_frame
-from loopcast_gateway.protocol import NDJSON_SUBPROTOCOL, SUBPROTOCOL, Frame, encode
+from loopcast_gateway.promptlooper import PromptLooper
+from loopcast_gateway.protocol import NDJSON_SUBPROTOCOL, SUBPROTOCOL, Frame, Id, encode
 
-__all__ = ["DIALECTS", "JSON", "NDJSON", "Dialect"]
+__all__ = ["DIALECTS", "EVERY", "JSON", "NDJSON", "PROMPTLOOPER", "Dialect"]
 
 
 class Dialect(Protocol):
     """One kind of client."""
+
+    @property
+    def polite(self) -> bool:
+        """Whether its clients expect frames of the gateway's own: a welcome, the end of history, a hole."""
+        ...
 
     @property
     def lines(self) -> bool:
@@ -33,6 +41,10 @@ class Dialect(Protocol):
         """An event from before the subscription."""
         ...
 
+    def answered(self, entry: Entry, id_: Id | None, *, several: bool) -> bytes:
+        """An event that the command `id_` asked for."""
+        ...
+
     def join(self, parts: Sequence[bytes]) -> list[bytes]:
         """Events in few chunks, each of which an outbox takes."""
         ...
@@ -45,6 +57,7 @@ class Dialect(Protocol):
 class _Json:
     """`loopcast.v1.json`: one frame a message."""
 
+    polite = True
     lines = False
 
     def live(self, entry: Entry, *, several: bool) -> bytes:
@@ -52,6 +65,9 @@ class _Json:
 
     def replayed(self, entry: Entry, *, several: bool) -> bytes:
         return entry.replay_frame(several=several)
+
+    def answered(self, entry: Entry, id_: Id | None, *, several: bool) -> bytes:
+        return text_frame(_answer(entry, id_, several=several))
 
     def join(self, parts: Sequence[bytes]) -> list[bytes]:
         return join(parts)
@@ -63,6 +79,7 @@ class _Json:
 class _Lines:
     """`loopcast.v1.ndjson`: frames in lines, as many in a message as there are when it is written."""
 
+    polite = True
     lines = True
 
     def live(self, entry: Entry, *, several: bool) -> bytes:
@@ -71,6 +88,9 @@ class _Lines:
     def replayed(self, entry: Entry, *, several: bool) -> bytes:
         return event_text(entry.pos, entry.envelope, replay=True, partition=entry.partition if several else None)
 
+    def answered(self, entry: Entry, id_: Id | None, *, several: bool) -> bytes:
+        return _answer(entry, id_, several=several)
+
     def join(self, parts: Sequence[bytes]) -> list[bytes]:
         return join_lines(parts)
 
@@ -78,8 +98,17 @@ class _Lines:
         return encode(frame)
 
 
+def _answer(entry: Entry, id_: Id | None, *, several: bool) -> bytes:
+    partition = entry.partition if several else None
+    return event_text(entry.pos, entry.envelope, replay=True, partition=partition, answers=msgspec.json.encode(id_))
+
+
 JSON: Dialect = _Json()
 NDJSON: Dialect = _Lines()
+PROMPTLOOPER: Dialect = PromptLooper()
+"""Of clients that offer no subprotocol."""
 
 DIALECTS: dict[str, Dialect] = {SUBPROTOCOL: JSON, NDJSON_SUBPROTOCOL: NDJSON}
 """By the name of the subprotocol."""
+
+EVERY = (*DIALECTS.values(), PROMPTLOOPER)

@@ -36,12 +36,18 @@ def close_frame(code: CloseCode) -> bytes:
     return _header(_FIN_CLOSE, len(payload)) + payload
 
 
-def event_text(pos: str, envelope: bytes, *, replay: bool = False, partition: int | None = None) -> bytes:
-    """`{"type":"event","pos":…,"event":…}` around an encoded envelope; `partition` where the log has several."""
+def event_text(
+    pos: str, envelope: bytes, *, replay: bool = False, partition: int | None = None, answers: bytes = b""
+) -> bytes:
+    """
+    `{"type":"event","pos":…,"event":…}` around an encoded envelope; `partition` where the log has several.
+
+    `answers` is the id, as JSON, of the command that asked for it.
+    """
     marks = f'","p":{partition}' if partition is not None else '"'
     return b"".join(
         (
-            b'{"type":"event","pos":"',
+            b'{"type":"event","id":' + answers + b',"pos":"' if answers else b'{"type":"event","pos":"',
             pos.encode("ascii"),
             marks.encode("ascii"),
             b',"replay":true,"event":' if replay else b',"event":',

@@ -18,15 +18,19 @@ from loopcast.routing import ANYWHERE
 from loopcast.settings import GatewaySettings, is_loopback
 from loopcast_gateway import close_codes
 from loopcast_gateway.admission import Capacity
+from loopcast_gateway.answering import Answering
 from loopcast_gateway.catchup import CatchUp
 from loopcast_gateway.connection import Connection
-from loopcast_gateway.dialects import DIALECTS
+from loopcast_gateway.dialects import EVERY
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.flusher import Flusher
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub
+from loopcast_gateway.pages import Pages
 from loopcast_gateway.partition import Partition
 from loopcast_gateway.protocol import Gap, GoAway, PingFrame
+from loopcast_gateway.prover import Prover
+from loopcast_gateway.replay import Replays
 from loopcast_gateway.session import Sessions
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
@@ -61,10 +65,13 @@ class Gateway:
         self.hub = Hub(topology.partitions)
         self.history = History(client, url, topology, name=NAME)
         self.tails = [self._tail(client, n, stream) for n, stream in enumerate(topology.streams)]
+        prover = Prover(self.tails, self.history)
+        self.pages = [Pages(tail, self.history, prover, max_scan=settings.replay_max_scan) for tail in self.tails]
         self.sessions = Sessions(
             self.hub,
             self.tails,
             CatchUp(self.hub, self.tails, self.history, self.tally, max_scan=settings.replay_max_scan),
+            Answering(self.hub, self.tails, Replays(self.pages)),
             self.tally,
             stats=self.stats,
             max_subscriptions=settings.max_subscriptions,
@@ -84,7 +91,7 @@ class Gateway:
 
     def capacity(self) -> Capacity:
         """Whether there is room for one more viewer."""
-        return Capacity(self.connections, self.settings.max_connections, self.draining)
+        return Capacity(self.connections, self.settings.max_connections, self.draining, self.settings.max_subscriptions)
 
     @property
     def connections(self) -> int:
@@ -206,7 +213,7 @@ class Gateway:
             for slot in self._slots:
                 await asyncio.sleep(self.settings.ping_seconds / PING_SLOTS)
                 ping = PingFrame(pos=[tail.partition.pos for tail in self.tails])
-                frames = {dialect: dialect.frame(ping) for dialect in DIALECTS.values()}
+                frames = {dialect: dialect.frame(ping) for dialect in EVERY}
                 for viewer in list(slot):
                     if (frame := frames[viewer.dialect]) is not None:
                         viewer.put(frame)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loopcast.errors import LoopcastError
@@ -15,7 +15,7 @@ from loopcast_gateway.prover import Prover
 from loopcast_gateway.query import Query
 from loopcast_gateway.tail import Tail
 
-__all__ = ["Gone", "Page", "Pages"]
+__all__ = ["Gone", "Page", "Pages", "Sieve"]
 
 CLOCKS_SECONDS = 60.0
 """How far the clocks of producers and broker may differ: a stream is sought by the one, filtered by the other."""
@@ -49,9 +49,9 @@ class Pages:
         self._prover = prover
         self._max_scan = max_scan
 
-    async def page(self, experiment: str, query: Query) -> Page:
+    async def page(self, experiment: str | None, query: Query) -> Page:
         """
-        The events of `experiment` that `query` asks for.
+        The events of `experiment` (None is all) that `query` asks for.
 
         Raises:
             Gone: the log does not prove the position that was given.
@@ -64,29 +64,33 @@ class Pages:
         if query.since is not None and query.since > time.time() + CLOCKS_SECONDS / 2:
             # The broker answers a time to come with silence.
             return Page((), None, complete=True)
+        if query.limit == 0:
+            return Page((), None, complete=False)
         if query.order == "newest":
             return await self._newest(experiment, query)
         return await self._oldest(experiment, query)
 
-    async def _oldest(self, experiment: str, query: Query) -> Page:
+    async def _oldest(self, experiment: str | None, query: Query) -> Page:
         until = self._partition.tail if query.before is None else query.before.offset - 1
         behind = -1 if query.after is None else query.after.offset
         recent = self._partition.since(experiment, behind)
         if recent is not None:
-            found = [e for e in recent if e.offset <= until and _later(e, query)]
+            found = list(Sieve(experiment, query).pick(e for e in recent if e.offset <= until))
             return self._forward(found, query, whole=True, last=None)
         stretch = self._partition.stretch(query.after if query.after is not None else -1, until)
-        start = None if query.since is None else f"@{max(0, int(query.since - CLOCKS_SECONDS))}"
-        found = []
+        start = None
+        if query.since is not None and query.after is None:
+            start = f"@{max(0, int(query.since - CLOCKS_SECONDS))}"
+        found, sieve = [], Sieve(experiment, query)
         async for entries in self._history.read(self._partition.number, stretch, start=start):
-            found += [e for e in entries if e.experiment == experiment and _later(e, query)]
-            if len(found) > query.limit or stretch.scanned > self._max_scan:
+            found += sieve.pick(entries)
+            if len(found) > query.limit or stretch.scanned > self._max_scan or sieve.over:
                 break
         if stretch.verdict is not Anchor.PROVEN:
             raise Gone(stretch.verdict or Reason.UNAVAILABLE)
         last = stretch.last
         place = None if last is None else str(Position.of(self._partition.number, last.offset, last.message_id))
-        return self._forward(found, query, whole=stretch.done, last=place)
+        return self._forward(found, query, whole=stretch.done or sieve.over, last=place)
 
     def _forward(self, found: Sequence[Entry], query: Query, *, whole: bool, last: str | None) -> Page:
         if len(found) > query.limit:
@@ -95,16 +99,18 @@ class Pages:
         place = found[-1].pos if whole and found else last
         return Page(found, place or (str(query.after) if query.after else None), complete=whole)
 
-    async def _newest(self, experiment: str, query: Query) -> Page:
+    async def _newest(self, experiment: str | None, query: Query) -> Page:
         until = self._partition.tail if query.before is None else query.before.offset - 1
         behind = -1 if query.after is None else query.after.offset
         recent = self._partition.since(experiment, behind)
         if recent is not None:
-            return _backward([e for e in recent if e.offset <= until and _later(e, query)], query, whole=True)
+            found = Sieve(experiment, query).pick(e for e in recent if e.offset <= until)
+            return _backward(list(found), query, whole=True)
         return await self._newest_of_stream(experiment, query, behind, until)
 
-    async def _newest_of_stream(self, experiment: str, query: Query, behind: int, until: int) -> Page:
+    async def _newest_of_stream(self, experiment: str | None, query: Query, behind: int, until: int) -> Page:
         """Read blocks from the end towards the beginning, because a stream is read forwards only."""
+        read: list[Entry] = []
         found: list[Entry] = []
         block, scanned, high = FIRST_BLOCK, 0, until
         whole = high <= behind
@@ -114,15 +120,48 @@ class Pages:
             part: list[Entry] = []
             async for entries in self._history.read(self._partition.number, stretch):
                 part += entries
-            found = [e for e in part if e.experiment == experiment and _later(e, query)] + found
+            read = [e for e in part if experiment is None or e.experiment == experiment] + read
+            found = list(Sieve(experiment, query).pick(read))
             scanned += stretch.scanned
             whole = low <= behind or (query.since is not None and bool(part) and not _near(part[0], query))
             high, block = low, block * 4
         return _backward(found, query, whole=whole)
 
 
-def _later(entry: Entry, query: Query) -> bool:
-    return query.since is None or entry.recorded > query.since * 1e6
+class Sieve:
+    """
+    Of events in the order of the log, those of `experiment` (None is all) in the times of `query`.
+
+    With an anchor, what stands behind the event recorded exactly then is wanted, whatever its own time: an event that
+    came late has an earlier time than one that was sent before it.
+    """
+
+    def __init__(self, experiment: str | None, query: Query) -> None:
+        self._experiment = experiment
+        self._since = None if query.since is None else round(query.since * 1e6)
+        self._until = None if query.until is None else round(query.until * 1e6)
+        self._anchored = query.anchored
+        self._behind = False
+        self.over = False
+        """Whether nothing more can come: the clocks are past the end that was asked for."""
+
+    def pick(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Those of `entries`, which go on where the last ones ended."""
+        for entry in entries:
+            if self._until is not None and entry.recorded > self._until + CLOCKS_SECONDS * 1e6:
+                self.over = True
+                return
+            if (self._experiment is None or entry.experiment == self._experiment) and self._wants(entry):
+                yield entry
+
+    def _wants(self, entry: Entry) -> bool:
+        if self._until is not None and entry.recorded > self._until:
+            return False
+        if self._since is None or self._behind:
+            return True
+        if self._anchored and entry.recorded >= self._since:
+            self._behind = True
+        return entry.recorded > self._since
 
 
 def _near(entry: Entry, query: Query) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 from loopcast.errors import InvalidExperiment, InvalidPosition
 from loopcast.position import Anchor, Position
 from loopcast.routing import ANYWHERE, NOWHERE, check_experiment
+from loopcast_gateway.query import DEFAULT_LIMIT
 
 __all__ = [
     "COMMANDS",
@@ -27,6 +28,7 @@ __all__ = [
     "ErrorName",
     "Reason",
     "Refused",
+    "check_command",
     "encode",
     "read_command",
 ]
@@ -39,6 +41,8 @@ Id = int | str
 
 MAX_ID_LENGTH = 64
 MAX_COALESCE_MS = 1000
+MAX_REPLAY = 10_000
+"""Events of one replay."""
 
 
 class ErrorName(enum.StrEnum):
@@ -49,6 +53,8 @@ class ErrorName(enum.StrEnum):
     LIMIT_EXCEEDED = "limit_exceeded"
     BAD_REQUEST = "bad_request"
     NOT_AVAILABLE = "not_available"
+    UNRECOVERABLE_POSITION = "unrecoverable_position"
+    REPLAY_BUSY = "replay_busy"
 
     @property
     def code(self) -> int:
@@ -58,7 +64,7 @@ class ErrorName(enum.StrEnum):
     @property
     def temporary(self) -> bool:
         """Whether the same command may succeed later."""
-        return self is ErrorName.NOT_AVAILABLE
+        return self in (ErrorName.NOT_AVAILABLE, ErrorName.REPLAY_BUSY)
 
 
 _CODES = {
@@ -67,6 +73,8 @@ _CODES = {
     ErrorName.LIMIT_EXCEEDED: 106,
     ErrorName.BAD_REQUEST: 107,
     ErrorName.NOT_AVAILABLE: 108,
+    ErrorName.UNRECOVERABLE_POSITION: 112,
+    ErrorName.REPLAY_BUSY: 114,
 }
 
 
@@ -108,6 +116,18 @@ class Subscribe(Command, tag="subscribe", kw_only=True, rename={"start": "from"}
     types: list[str] | None = None
     exclude: list[str] | None = None
     coalesce_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_COALESCE_MS)] = 0
+
+
+class Replay(Command, tag="replay", kw_only=True):
+    """Ask for history: its events come once, in answer to this command, whatever is followed."""
+
+    experiment_id: str
+    after: str | None = None
+    before: str | None = None
+    since_ts: float | None = None
+    until_ts: float | None = None
+    limit: Annotated[int, msgspec.Meta(ge=0, le=MAX_REPLAY)] = DEFAULT_LIMIT
+    order: Literal["oldest", "newest"] | None = None
 
 
 class Unsubscribe(Command, tag="unsubscribe", kw_only=True):
@@ -160,8 +180,13 @@ class Subscribed(Frame, tag="subscribed", kw_only=True):
 
 
 class EventFrame(Frame, tag="event", kw_only=True):
-    """An event, byte for byte as the log has it; `p` is its partition where there are several."""
+    """
+    An event, byte for byte as the log has it; `p` is its partition where there are several.
 
+    With an `id` it answers the replay of that id, and its `pos` is no place to resume a subscription from.
+    """
+
+    id: Id | None = None
     pos: str
     p: int | None = None
     replay: bool = False
@@ -174,6 +199,16 @@ class CaughtUp(Frame, tag="caught_up", kw_only=True):
     experiment_id: str
     pos: str | list[str] | None = None
     events: int
+
+
+class ReplayEnd(Frame, tag="replay_end", kw_only=True):
+    """A replay is over: `next` is where more would be found, `complete` that there is no more."""
+
+    id: Id | None = None
+    experiment_id: str
+    count: int
+    complete: bool
+    next: str | None = None
 
 
 class Gap(Frame, tag="gap", kw_only=True):
@@ -229,11 +264,12 @@ class ErrorFrame(Frame, tag="error", kw_only=True):
     temporary: bool
 
 
-COMMANDS: tuple[type[Command], ...] = (Subscribe, Unsubscribe, Stats, Ping, Pong)
+COMMANDS: tuple[type[Command], ...] = (Subscribe, Unsubscribe, Replay, Stats, Ping, Pong)
 """Every action."""
 
 FRAMES: tuple[type[Frame], ...] = (
-    Welcome, Subscribed, EventFrame, CaughtUp, Gap, Unsubscribed, StatsFrame, PingFrame, PongFrame, GoAway, ErrorFrame,
+    Welcome, Subscribed, EventFrame, CaughtUp, ReplayEnd, Gap, Unsubscribed, StatsFrame, PingFrame, PongFrame, GoAway,
+    ErrorFrame,
 )  # fmt: skip
 """Every frame."""
 
@@ -244,7 +280,7 @@ class _Head(msgspec.Struct):
 
 
 _ACTIONS = {str(c.__struct_config__.tag) for c in COMMANDS}
-_decoder = msgspec.json.Decoder(Subscribe | Unsubscribe | Stats | Ping | Pong)
+_decoder = msgspec.json.Decoder(Subscribe | Unsubscribe | Replay | Stats | Ping | Pong)
 _head = msgspec.json.Decoder(_Head)
 encode = msgspec.json.Encoder().encode
 
@@ -260,9 +296,19 @@ def read_command(text: bytes) -> Command:
         command: Command = _decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _refusal(text, error) from None
+    return check_command(command)
+
+
+def check_command(command: Command) -> Command:
+    """
+    Check what the types of its fields don't.
+
+    Raises:
+        Refused: its id is too long, or its experiment none.
+    """
     if isinstance(command.id, str) and len(command.id) > MAX_ID_LENGTH:
         raise Refused(ErrorName.BAD_REQUEST, f'"id" has more than {MAX_ID_LENGTH} characters.')
-    if isinstance(command, Subscribe | Unsubscribe):
+    if isinstance(command, Subscribe | Unsubscribe | Replay):
         _check_experiment(command)
     return command
 
@@ -295,7 +341,7 @@ def positions(command: Subscribe, partitions: range) -> dict[int, Position]:
     return found
 
 
-def _check_experiment(command: Subscribe | Unsubscribe) -> None:
+def _check_experiment(command: Subscribe | Unsubscribe | Replay) -> None:
     if command.experiment_id == ANYWHERE:
         return
     if command.experiment_id == NOWHERE:

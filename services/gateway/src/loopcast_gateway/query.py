@@ -10,13 +10,26 @@ from typing import Literal, cast
 from loopcast.errors import InvalidPosition, LoopcastError
 from loopcast.position import Position
 
-__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "BadQuery", "Query", "read_query"]
+__all__ = [
+    "DEFAULT_LIMIT",
+    "MAX_LIMIT",
+    "MAX_TS",
+    "PARAMETERS",
+    "BadQuery",
+    "Order",
+    "Query",
+    "position_of",
+    "read_query",
+]
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
 Order = Literal["oldest", "newest"]
-_PARAMETERS = ("after", "before", "since_ts", "limit", "order")
+MAX_TS = 1e12
+"""Unix seconds that a time may have: far beyond what RFC 3339 can write."""
+
+PARAMETERS = ("after", "before", "since_ts", "until_ts", "limit", "order")
 
 
 class BadQuery(LoopcastError):
@@ -31,6 +44,10 @@ class Query:
     before: Position | None = None
     since: float | None = None
     """Unix seconds; events recorded later than this."""
+    until: float | None = None
+    """Unix seconds; no events recorded later than this."""
+    anchored: bool = False
+    """Whether an event recorded exactly at `since` is a place: then what stands behind it in the log is wanted."""
     limit: int = DEFAULT_LIMIT
     order: Order = "oldest"
 
@@ -43,8 +60,8 @@ def read_query(parameters: Mapping[str, str], partition: int, *, now: float | No
         BadQuery: one is unknown or wrong, or two exclude each other.
     """
     for name in parameters:
-        if name not in _PARAMETERS:
-            raise BadQuery(f"There is no parameter {name[:40]!r}; there are {', '.join(_PARAMETERS)}.")
+        if name not in PARAMETERS:
+            raise BadQuery(f"There is no parameter {name[:40]!r}; there are {', '.join(PARAMETERS)}.")
     bounds = [name for name in ("after", "before", "since_ts") if name in parameters]
     if len(bounds) > 1:
         raise BadQuery(f"Give one of after, before and since_ts, not {' and '.join(bounds)}.")
@@ -52,17 +69,26 @@ def read_query(parameters: Mapping[str, str], partition: int, *, now: float | No
     return Query(
         after=_position(parameters, "after", partition),
         before=before,
-        since=_since(parameters.get("since_ts"), time.time() if now is None else now),
+        since=_time(parameters, "since_ts", now),
+        until=_time(parameters, "until_ts", now),
         limit=_limit(parameters.get("limit")),
         order=_order(parameters.get("order"), default="newest" if before is not None else "oldest"),
     )
 
 
 def _position(parameters: Mapping[str, str], name: str, partition: int) -> Position | None:
-    if name not in parameters:
-        return None
+    return position_of(name, parameters[name], partition) if name in parameters else None
+
+
+def position_of(name: str, token: str, partition: int) -> Position:
+    """
+    The position that the parameter `name` has, in `partition`.
+
+    Raises:
+        BadQuery: it is none, or of another partition.
+    """
     try:
-        position = Position.parse(parameters[name])
+        position = Position.parse(token)
     except InvalidPosition as error:
         raise BadQuery(f"{name}: {error}") from None
     if position.partition != partition:
@@ -70,17 +96,19 @@ def _position(parameters: Mapping[str, str], name: str, partition: int) -> Posit
     return position
 
 
-def _since(text: str | None, now: float) -> float | None:
+def _time(parameters: Mapping[str, str], name: str, now: float | None) -> float | None:
+    text = parameters.get(name)
     if text is None:
         return None
     try:
-        since = float(text)
+        moment = float(text)
     except ValueError:
-        since = -1.0
+        moment = -1.0
     # Not a comparison that NaN passes.
-    if not 0 <= since < 1e12:
-        raise BadQuery(f"since_ts must be Unix seconds, such as {now:.3f}, not {text[:40]!r}.")
-    return since
+    if not 0 <= moment < MAX_TS:
+        example = time.time() if now is None else now
+        raise BadQuery(f"{name} must be Unix seconds, such as {example:.3f}, not {text[:40]!r}.")
+    return moment
 
 
 def _limit(text: str | None) -> int:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 import structlog
 
 from loopcast.position import Position
+from loopcast_gateway import promptlooper
+from loopcast_gateway.answering import Answering
 from loopcast_gateway.catchup import CatchUp
 from loopcast_gateway.close_codes import TOO_MANY_ERRORS, CloseCode
 from loopcast_gateway.filters import BadFilter, filter_of
@@ -22,9 +24,11 @@ from loopcast_gateway.protocol import (
     Ping,
     PongFrame,
     Refused,
+    Replay,
     Stats,
     StatsFrame,
     Subscribe,
+    Subscribed,
     Unsubscribe,
     Unsubscribed,
     Welcome,
@@ -84,6 +88,7 @@ class Sessions:
         hub: Hub,
         tails: Sequence[Tail],
         catch_up: CatchUp,
+        answering: Answering,
         tally: Tally,
         *,
         stats: Callable[[], dict[str, object]],
@@ -94,6 +99,7 @@ class Sessions:
         self._hub = hub
         self._tails = tails
         self._catch_up = catch_up
+        self._answering = answering
         self._tally = tally
         self._stats = stats
         self._max_subscriptions = max_subscriptions
@@ -114,10 +120,14 @@ class Sessions:
         """A viewer went."""
         for task in self._tasks.pop(viewer, ()):
             task.cancel()
+        self._answering.closed(viewer)
         self._hub.drop(viewer)
 
     def received(self, viewer: Connection, text: bytes) -> None:
         """A viewer sent a text message: a command, or one in each line."""
+        if not viewer.dialect.polite and text.strip() == b"ping":
+            viewer.put(promptlooper.PONG)
+            return
         if not viewer.dialect.lines:
             self._command(viewer, text)
             return
@@ -127,7 +137,7 @@ class Sessions:
 
     def _command(self, viewer: Connection, text: bytes) -> None:
         try:
-            command = read_command(text)
+            command = read_command(text) if viewer.dialect.polite else promptlooper.read(text)
             self._tally.commands[str(command.__struct_config__.tag)] += 1
             self._obey(viewer, command)
         except Refused as refusal:
@@ -147,7 +157,7 @@ class Sessions:
         )
         viewer.say(frame)
         viewer.errors += 1
-        if viewer.errors >= MAX_ERRORS:
+        if viewer.errors >= MAX_ERRORS and viewer.dialect.polite:
             viewer.close(TOO_MANY_ERRORS)
 
     def _obey(self, viewer: Connection, command: Command) -> None:
@@ -161,12 +171,18 @@ class Sessions:
                     id=command.id, experiment_id=command.experiment_id, code=BY_REQUEST, reason="by request"
                 )
                 viewer.say(frame)
+            case Replay():
+                self._spawn(viewer, self._answering.begin(viewer, command))
             case Stats():
                 viewer.say(StatsFrame(id=command.id, data=self._stats()))
             case Ping():
                 viewer.say(PongFrame(id=command.id))
 
     def _subscribe(self, viewer: Connection, command: Subscribe) -> None:
+        if not viewer.dialect.polite and self._hub.get(viewer, command.experiment_id) is not None:
+            # PromptLooper's subscribe may be said again.
+            viewer.say(Subscribed(id=command.id, experiment_id=command.experiment_id))
+            return
         resumed = positions(command, self._hub.covered(command.experiment_id))
         try:
             filter_ = filter_of(command.types, command.exclude)
@@ -232,5 +248,9 @@ class Sessions:
         tasks.discard(task)
         if not tasks:
             self._tasks.pop(viewer, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, Refused):
+            self.refuse(viewer, error)
+        else:
             log.error("subscription_failed", exc_info=error)

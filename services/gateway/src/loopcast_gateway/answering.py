@@ -1,0 +1,100 @@
+"""Carrying out the command `replay`: one after the other for each viewer, as fast as it reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from loopcast.errors import BrokerError
+from loopcast_gateway.chase import Patient
+from loopcast_gateway.entry import Entry
+from loopcast_gateway.hub import Hub, Viewer
+from loopcast_gateway.pages import Gone
+from loopcast_gateway.protocol import ErrorName, Refused, Replay, ReplayEnd
+from loopcast_gateway.replay import Reading, Replays, query_of
+from loopcast_gateway.tail import Tail
+
+if TYPE_CHECKING:
+    from loopcast_gateway.query import Query
+
+__all__ = ["Answering"]
+
+MAX_WAITING = 8
+"""Replays that one viewer may have asked for and not got yet."""
+
+STEP = 200
+"""Events sent before others get a turn on the loop."""
+
+
+class Answering:
+    """The replays of one gateway's viewers."""
+
+    def __init__(self, hub: Hub, tails: Sequence[Tail], replays: Replays) -> None:
+        self._hub = hub
+        self._tails = tails
+        self._replays = replays
+        self._turns: dict[Viewer, tuple[asyncio.Lock, list[Replay]]] = {}
+
+    def begin(self, viewer: Viewer, command: Replay) -> Coroutine[object, object, None]:
+        """
+        The work that answers `command`.
+
+        Raises:
+            Refused: it asks for what cannot be, or the viewer has asked for too much already.
+        """
+        polite = viewer.dialect.polite
+        if polite and command.id is None:
+            raise Refused(ErrorName.BAD_REQUEST, 'Give a replay an "id": its events carry it.')
+        query = query_of(command, self._hub.covered(command.experiment_id))
+        turn, waiting = self._turns.setdefault(viewer, (asyncio.Lock(), []))
+        if len(waiting) >= MAX_WAITING:
+            raise Refused(ErrorName.REPLAY_BUSY, f"{MAX_WAITING} replays are waiting: try again after one.", command.id)
+        waiting.append(command)
+        return self._answer(viewer, command, replace(query, anchored=not polite), turn)
+
+    def closed(self, viewer: Viewer) -> None:
+        """Forget a viewer that went."""
+        self._turns.pop(viewer, None)
+
+    async def _answer(self, viewer: Viewer, command: Replay, query: Query, turn: asyncio.Lock) -> None:
+        async with turn:
+            for number in self._hub.covered(command.experiment_id):
+                await self._tails[number].ready.wait()
+            try:
+                await self._send(viewer, command, query)
+            except Gone as error:
+                detail = f"The log does not prove this position any more ({error}): replay by time."
+                raise Refused(ErrorName.UNRECOVERABLE_POSITION, detail, command.id) from None
+            except (BrokerError, TimeoutError):
+                raise Refused(ErrorName.NOT_AVAILABLE, "The log does not answer: try again.", command.id) from None
+            finally:
+                if viewer in self._turns:
+                    self._turns[viewer][1].remove(command)
+
+    async def _send(self, viewer: Viewer, command: Replay, query: Query) -> None:
+        reading, count = Reading(), 0
+        async for entries in self._replays.read(command.experiment_id, query, reading):
+            if query.order == "newest" and not viewer.dialect.polite:
+                entries.reverse()
+            for start in range(0, len(entries), STEP):
+                self._put(viewer, command, entries[start : start + STEP])
+                count += len(entries[start : start + STEP])
+                await asyncio.sleep(0)
+                if (patient := cast("Patient", viewer)).congested:
+                    await patient.room()
+        viewer.say(
+            ReplayEnd(
+                id=command.id,
+                experiment_id=command.experiment_id,
+                count=count,
+                complete=reading.complete,
+                next=reading.next,
+            )
+        )
+
+    def _put(self, viewer: Viewer, command: Replay, entries: Sequence[Entry]) -> None:
+        dialect, several = viewer.dialect, self._hub.partitions > 1
+        for chunk in dialect.join([dialect.answered(entry, command.id, several=several) for entry in entries]):
+            viewer.put(chunk)

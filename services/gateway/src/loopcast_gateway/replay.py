@@ -1,0 +1,150 @@
+"""
+History on request: pages of one partition or of all, put together in the order that was asked for.
+
+A replay is an answer to a command. It has nothing to do with what the viewer follows, and goes on beside it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from loopcast.position import Position
+from loopcast.routing import ANYWHERE, partition_of
+from loopcast_gateway.entry import Entry
+from loopcast_gateway.pages import Page, Pages
+from loopcast_gateway.protocol import ErrorName, Refused, Replay
+from loopcast_gateway.query import MAX_LIMIT, MAX_TS, BadQuery, Query, position_of
+
+__all__ = ["Reading", "Replays", "query_of"]
+
+
+@dataclass(slots=True)
+class Reading:
+    """How far a replay came."""
+
+    complete: bool = True
+    """Whether these were all the events that were asked for."""
+    next: str | None = None
+    """The position to ask with for more; None where there is none, or the events are of several partitions."""
+
+
+class Replays:
+    """The history of one gateway."""
+
+    def __init__(self, pages: Sequence[Pages]) -> None:
+        self._pages = pages
+
+    async def read(self, experiment: str, query: Query, reading: Reading) -> AsyncGenerator[list[Entry], None]:
+        """
+        The events of `experiment` (`*` is all), in batches; `reading` says afterwards what they were.
+
+        Raises:
+            Gone: the log does not prove a position that was given.
+            BrokerError: the log cannot be read.
+            TimeoutError: the same.
+        """
+        name = None if experiment == ANYWHERE else experiment
+        pages = self._pages if name is None else [self._pages[partition_of(name, len(self._pages))]]
+        if query.order == "newest":
+            found = [await one.page(name, query) for one in pages]
+            yield _merged(found, query.limit, reading)
+        elif len(pages) == 1:
+            async for page in self._walk(pages[0], name, query, reading):
+                yield list(page.entries)
+        else:
+            async for entries in self._together(pages, name, query, reading):
+                yield entries
+
+    async def _walk(self, pages: Pages, name: str | None, query: Query, reading: Reading) -> AsyncGenerator[Page, None]:
+        """Page after page of one partition, oldest first."""
+        left = query.limit
+        while True:
+            page = await pages.page(name, replace(query, limit=min(left, MAX_LIMIT)))
+            left -= len(page.entries)
+            reading.complete, reading.next = page.complete, page.next
+            yield page
+            if page.complete or page.next is None or not left:
+                return
+            query = replace(query, after=Position.parse(page.next))
+            if query.anchored and page.entries:
+                # Behind its anchor, a replay takes what stands there, whatever its time.
+                query = replace(query, since=None, anchored=False)
+
+    async def _together(
+        self, pages: Sequence[Pages], name: str | None, query: Query, reading: Reading
+    ) -> AsyncGenerator[list[Entry], None]:
+        """All partitions by the time of recording: each keeps its own order."""
+        parts = [Reading() for _ in pages]
+        lanes = [_one_by_one(self._walk(one, name, query, part)) for one, part in zip(pages, parts, strict=True)]
+        heads = [(lane, await anext(lane, None)) for lane in lanes]
+        waiting = [(head.recorded, number, head) for number, (_, head) in enumerate(heads) if head is not None]
+        heapq.heapify(waiting)
+        batch: list[Entry] = []
+        count = 0
+        while waiting and count < query.limit:
+            _, number, entry = waiting[0]
+            batch.append(entry)
+            count += 1
+            following = await anext(lanes[number], None)
+            if following is None:
+                heapq.heappop(waiting)
+            else:
+                heapq.heapreplace(waiting, (following.recorded, number, following))
+            if len(batch) >= MAX_LIMIT:
+                yield batch
+                batch = []
+        reading.complete = not waiting and all(part.complete for part in parts)
+        for lane in lanes:
+            await lane.aclose()
+        yield batch
+
+
+async def _one_by_one(pages: AsyncIterator[Page]) -> AsyncGenerator[Entry, None]:
+    async for page in pages:
+        for entry in page.entries:
+            yield entry
+
+
+def _merged(pages: Sequence[Page], limit: int, reading: Reading) -> list[Entry]:
+    entries = list(heapq.merge(*(page.entries for page in pages), key=lambda e: e.recorded, reverse=True))
+    shown = entries[:limit] if len(pages) > 1 else entries
+    reading.complete = all(page.complete for page in pages) and len(shown) == len(entries)
+    reading.next = pages[0].next if len(pages) == 1 else None
+    return shown
+
+
+def query_of(command: Replay, partitions: range) -> Query:
+    """
+    What `command` asks for, of an experiment in `partitions`.
+
+    Raises:
+        Refused: a time or position is none, or two exclude each other.
+    """
+    bounds = [name for name in ("after", "before", "since_ts") if getattr(command, name) is not None]
+    if len(bounds) > 1:
+        raise Refused(ErrorName.BAD_REQUEST, f"Give one of {' and '.join(bounds)}, not both.", command.id)
+    for moment in (command.since_ts, command.until_ts):
+        if moment is not None and not 0 <= moment < MAX_TS:
+            raise Refused(ErrorName.BAD_REQUEST, f"Times are Unix seconds, not {moment}.", command.id)
+    return Query(
+        after=_place("after", command.after, partitions, command),
+        before=_place("before", command.before, partitions, command),
+        since=command.since_ts,
+        until=command.until_ts,
+        limit=command.limit,
+        order=command.order or ("newest" if command.before is not None else "oldest"),
+    )
+
+
+def _place(name: str, token: str | None, partitions: range, command: Replay) -> Position | None:
+    if token is None:
+        return None
+    if len(partitions) > 1:
+        detail = f"{name}: over several partitions * is replayed by time, not by position."
+        raise Refused(ErrorName.BAD_REQUEST, detail, command.id)
+    try:
+        return position_of(name, token, partitions[0])
+    except BadQuery as error:
+        raise Refused(ErrorName.BAD_REQUEST, str(error), command.id) from None
