@@ -52,8 +52,9 @@ ANSWER_LOST = Refusal(grpc.StatusCode.UNAVAILABLE, 503, after_taking=True)
 class Receiver:
     """`behave(signal, request)` is called for each request: it may wait, raise a Refusal, or return rejected items."""
 
-    def __init__(self, behave=lambda *_: 0):
+    def __init__(self, behave=lambda *_: 0, *, host="127.0.0.1"):
         self.behave = behave
+        self.host = host
         self.spans = {}
         self.logs = {}
         self.metrics = []
@@ -67,11 +68,11 @@ class Receiver:
         traces_grpc.add_TraceServiceServicer_to_server(_Servicer(self, "traces"), self._grpc)
         logs_grpc.add_LogsServiceServicer_to_server(_Servicer(self, "logs"), self._grpc)
         metrics_grpc.add_MetricsServiceServicer_to_server(_Servicer(self, "metrics"), self._grpc)
-        self.grpc_endpoint = f"http://127.0.0.1:{self._grpc.add_insecure_port('127.0.0.1:0')}"
+        self.grpc_endpoint = f"http://{self.host}:{self._grpc.add_insecure_port(f'{self.host}:0')}"
         self._grpc.start()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._http = ThreadingHTTPServer((self.host, 0), _handler_of(self))
         self._http.daemon_threads = True
-        self.http_endpoint = f"http://127.0.0.1:{self._http.server_port}"
+        self.http_endpoint = f"http://{self.host}:{self._http.server_port}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         return self

@@ -1,0 +1,153 @@
+"""Rendered manifests, and the schemas that they are held to."""
+
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/kubernetes"
+OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
+BASES = sorted(path.parent.name for path in FOLDER.glob("base/*/kustomization.yaml"))
+KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
+CRDS = {
+    "github.com/rabbitmq/cluster-operator/v2@v2.16.0": "config/crd/bases/*.yaml",
+    "github.com/rabbitmq/messaging-topology-operator@v1.17.4": "config/crd/bases/*.yaml",
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd/*_p[or]*[re]s.yaml",
+}
+"""Where the operators' own definitions are: their source, as Go modules."""
+
+
+def skip(sentence):
+    """Skip, but never where a build machine says that it has everything."""
+    if os.environ.get("LOOPCAST_TEST_ALL_TOOLS") == "1":
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+@functools.cache
+def generator():
+    """`deploy/kubernetes/generate.py`, which is a program and no package."""
+    spec = importlib.util.spec_from_file_location("kubernetes_generate", FOLDER / "generate.py")
+    module = sys.modules["kubernetes_generate"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def renderer():
+    """What renders: kustomize or kubectl of this machine, or kustomize made by Go."""
+    for program, command in (("kustomize", ["build"]), ("kubectl", ["kustomize"])):
+        if found := shutil.which(program):
+            return [found, *command]
+    if go := shutil.which("go"):
+        return [go, "run", KUSTOMIZE, "build"]
+    return None
+
+
+@functools.cache
+def _render(path):
+    command = renderer()
+    if command is None:
+        return None
+    done = subprocess.run([*command, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
+
+
+def render(path):
+    """The objects of a kustomization under deploy/kubernetes."""
+    objects = _render(FOLDER / path)
+    if objects is None:
+        skip("needs kustomize, kubectl or go on the PATH to render manifests")
+    return objects
+
+
+def of_kind(objects, *kinds):
+    return [found for found in objects if found["kind"] in kinds]
+
+
+def workloads(objects, *, ours=True):
+    """Deployments and StatefulSets; `ours` are the services, without the broker."""
+    found = of_kind(objects, "Deployment", "StatefulSet")
+    return [w for w in found if not ours or w["metadata"]["name"] != "loopcast-broker"]
+
+
+def service_of(workload):
+    """The service's name, as the code has it."""
+    return workload["metadata"]["name"].removeprefix("loopcast-")
+
+
+def pod_of(workload):
+    return workload["spec"]["template"]["spec"]
+
+
+def container_of(workload):
+    (container,) = pod_of(workload)["containers"]
+    return container
+
+
+def environment(objects, workload):
+    """The variables that a service's pods get from their config map."""
+    (source,) = container_of(workload)["envFrom"]
+    (data,) = [
+        o["data"] for o in of_kind(objects, "ConfigMap") if o["metadata"]["name"] == source["configMapRef"]["name"]
+    ]
+    return data
+
+
+@functools.cache
+def crds():
+    """The schema of each kind that operators bring, by (apiVersion, kind)."""
+    go = shutil.which("go")
+    if go is None:
+        return None
+    found = {}
+    for module, pattern in CRDS.items():
+        # Outside any module, so that nothing of this repository is taken for one.
+        with tempfile.TemporaryDirectory() as nowhere:
+            done = subprocess.run([go, "mod", "download", "-json", module], capture_output=True, text=True, cwd=nowhere)
+        if done.returncode != 0:
+            return None
+        for path in Path(json.loads(done.stdout)["Dir"]).glob(pattern):
+            for crd in yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader):
+                for version in crd["spec"]["versions"]:
+                    api = f"{crd['spec']['group']}/{version['name']}"
+                    found[api, crd["spec"]["names"]["kind"]] = _closed(version["schema"]["openAPIV3Schema"])
+    return found
+
+
+def _closed(schema):
+    """A schema that refuses what it does not know, as a server with strict validation does."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    if isinstance(closed.get("properties"), dict) and "additionalProperties" not in closed:
+        closed["additionalProperties"] = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
+    if closed.get("x-kubernetes-int-or-string"):
+        closed.pop("type", None)
+    return closed
+
+
+def custom_faults(thing):
+    """What is wrong with an object of an operator's kind, by its definition; None where it has none."""
+    known = crds()
+    if known is None:
+        skip("needs go, and the Go module proxy, for the operators' definitions")
+    schema = known.get((thing["apiVersion"], thing["kind"]))
+    if schema is None:
+        return None
+    # What every object has is not in a definition.
+    schema = {**schema, "properties": {**schema["properties"], "metadata": {}, "apiVersion": {}, "kind": {}}}
+    return [f"{error.json_path}: {error.message}" for error in jsonschema.Draft7Validator(schema).iter_errors(thing)]
