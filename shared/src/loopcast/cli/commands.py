@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from loopcast.cli import access, recorded
+from loopcast.cli.import_config import import_config
+from loopcast.cli.relay import make_relay
 from loopcast.cli.webhooks import make_webhooks
 from loopcast.up.state import DATA
 
@@ -41,6 +43,8 @@ def make_app() -> typer.Typer:
     otel.command()(replay)
     app.add_typer(otel, name="otel")
     app.add_typer(make_webhooks(), name="webhooks")
+    app.add_typer(make_relay(), name="relay")
+    app.command("import-config")(import_config)
     return app
 
 

@@ -10,10 +10,11 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from loopcast.sdk.post import Post
+from loopcast.sdk.stamping import Stamper
 
 __all__ = ["EVERY_SECONDS", "Heart"]
 
@@ -28,22 +29,12 @@ class Heart:
 
     Args:
         path: the experiment's events' path; a run's heartbeat is posted beside it.
-        runs: the runs that are open; called with the lock held.
-        pid: the process of the loop, None while it is not known to live; called without the lock.
-        emitter: who says so.
+        stampers: those whose open runs are told of; the list may grow.
     """
 
-    def __init__(
-        self,
-        path: str,
-        runs: Callable[[], Sequence[str]],
-        pid: Callable[[], int | None],
-        emitter: Callable[[], str],
-    ) -> None:
+    def __init__(self, path: str, stampers: Sequence[Stamper]) -> None:
         self._base = path.removesuffix("/events")
-        self._runs = runs
-        self._pid = pid
-        self._emitter = emitter
+        self._stampers = stampers
         self._next = time.monotonic() + EVERY_SECONDS
 
     def until(self, now: float) -> float:
@@ -57,13 +48,13 @@ class Heart:
             return
         self._next = now + EVERY_SECONDS
         with lock:
-            runs = tuple(self._runs())
-            emitter = self._emitter()
-        pid = self._pid() if runs else None
-        if pid is None:
-            return
-        body = json.dumps({"pid": pid, "host": socket.gethostname(), "emitter": emitter}).encode()
-        for run in runs:
+            told = [(run, s.emitter, s.alive) for s in self._stampers for run in s.runs.open_runs]
+        for run, emitter, alive in told:
+            # Outside the lock: it may ask the system, or a file.
+            pid = alive()
+            if pid is None:
+                continue
+            body = json.dumps({"pid": pid, "host": socket.gethostname(), "emitter": emitter}).encode()
             status = post.beat(f"{self._base}/runs/{quote(run, safe='')}/heartbeat", body)
             if status in _NOT_THERE:
                 self._next = float("inf")

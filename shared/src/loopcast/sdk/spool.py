@@ -87,6 +87,11 @@ class Spool:
         return "memory" if self._folder is None else str(self._folder.path)
 
     @property
+    def room(self) -> float:
+        """How much is free, from 0 to 1."""
+        return max(0.0, 1 - self._size / self._capacity) if self._capacity else 0.0
+
+    @property
     def in_memory(self) -> int:
         """How many of the records would not outlive the process."""
         volatile = sum(self._counts.get(s.number, 0) for s in self._segments if not s.durable)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from loopcast.coerce import encode
 from loopcast.events import event_type, format_time, normalize_time, source_of
@@ -38,6 +39,10 @@ class Stamper:
         run: the run of all of them, where the caller knows it.
         parent_run: the run that spawned this source.
         memory: what is known of runs beyond this process; None to know nothing.
+        alive: the process that heartbeats of its open runs name, None while it is not known to live.
+        new_id: makes the ids of events.
+        new_suffix: makes what sets a run's id apart.
+        now: microseconds since 1970, for a run whose first event has no time.
 
     Raises:
         InvalidExperiment: the run breaks its grammar.
@@ -49,13 +54,20 @@ class Stamper:
         run: str | None = None,
         parent_run: str | None = None,
         memory: RunMemory | None = None,
+        *,
+        alive: Callable[[], int | None] = os.getpid,
+        new_id: Callable[[], str] = uuid7,
+        new_suffix: Callable[[], str] = new_suffix,
+        now: Callable[[], int] | None = None,
     ) -> None:
+        self.alive = alive
+        self._new_id = new_id
         self._experiment = experiment
         self._memory = memory
         recall = None if memory is None else memory.recall
 
         def make() -> Runs:
-            return Runs(now=_now, suffix=new_suffix, run=run, parent_run=parent_run, recall=recall)
+            return Runs(now=now or _now, suffix=new_suffix, run=run, parent_run=parent_run, recall=recall)
 
         self.runs = Strands(make, split=run is None)
         self._identity: Identity | None = None
@@ -73,11 +85,30 @@ class Stamper:
         self._numbers.clear()
         self._identity, self._prepared = None, ()
 
-    def stamp(self, event: Mapping[str, object]) -> bytes:
-        """The CloudEvent of `event`, compact, `data` last."""
+    def dump(self) -> dict[str, object]:
+        """Where the numbers and runs are, as plain JSON types."""
+        return {"emitter": self.emitter, "numbers": dict(self._numbers), "runs": self.runs.dump()}
+
+    def load(self, memory: Mapping[str, object]) -> None:
+        """
+        Go on where :meth:`dump` was taken, as the same emitter: only for who stamps the very same events again.
+
+        Raises:
+            ValueError: it is not what this version's `dump` gives.
+        """
+        emitter, numbers = memory.get("emitter"), memory.get("numbers")
+        if not isinstance(emitter, str) or not isinstance(numbers, dict):
+            raise ValueError("this is no memory of a stamper")  # noqa: TRY004 - as for other faults
+        self.runs.load(memory.get("runs"))
+        self.emitter = emitter
+        self._numbers = {str(run): int(number) for run, number in numbers.items()}
+        self._identity, self._prepared = None, ()
+
+    def stamp(self, event: Mapping[str, object], named: Mapping[str, object] | None = None) -> bytes:
+        """The CloudEvent of `event`, compact, `data` last; `named` says the run where the event itself does not."""
         data, coerced = encode(event)
         self.coerced += coerced
-        identity = self.runs.identify(event)
+        identity = self.runs.identify(named or event)
         if identity.change is not None:
             self._remember(identity)
         number = self._number(identity.run)
@@ -86,7 +117,7 @@ class Stamper:
         head = "".join(
             (
                 '{"specversion":"1.0","id":"',
-                uuid7(),
+                self._new_id(),
                 self._before_type,
                 self._type(event_type(event)),
                 self._before_time,

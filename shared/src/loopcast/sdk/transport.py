@@ -6,6 +6,7 @@ Satisfies little-loops' `Transport` protocol, and needs nothing of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from loopcast.sdk.counters import Report, Stats
     from loopcast.sdk.sender import Sender
     from loopcast.sdk.spool import Spool
+    from loopcast.sdk.stamping import Stamper
 
 __all__ = ["LoopcastTransport", "Transport"]
 
@@ -92,9 +94,10 @@ class LoopcastTransport:
         settings = resolve(url, experiment, token, max_bytes, full, spool=spool, environ=os.environ, folder=Path.cwd())
         self._configuration = settings
         memory = None if settings.spool is None else RunMemory(settings.spool, settings.experiment)
-        self._stamper = Stamper(settings.experiment, run, parent_run, memory)
+        self._stamper = Stamper(settings.experiment, run, parent_run, memory, alive=alive or os.getpid)
+        self._stampers = [self._stamper]
+        self._memory = memory
         self._redact = redact
-        self._alive = alive or os.getpid
         self._begin()
         enrol(self)
 
@@ -111,13 +114,57 @@ class LoopcastTransport:
                     return
                 self._inside = True
                 try:
-                    self._take(event)
+                    self._take(event, self._stamper)
                     while self._deferred:
-                        self._take(self._deferred.pop(0))
+                        self._take(self._deferred.pop(0), self._stamper)
                 finally:
                     self._inside = False
         except Exception:  # noqa: BLE001, S110 - a loop must never end because somebody watches it; it is counted
             pass
+
+    def source(self, *, remember: bool, **options: Any) -> Stamper:
+        """
+        A source of events beside this transport's own, with runs and numbers of its own; options as `Stamper` has.
+
+        With `remember`, its runs are known to other processes, for a resume there.
+        """
+        from loopcast.sdk.stamping import Stamper
+
+        stamper = Stamper(self._configuration.experiment, memory=self._memory if remember else None, **options)
+        with self._lock:
+            self._stampers.append(stamper)
+        return stamper
+
+    def drop_source(self, stamper: Stamper) -> None:
+        """Forget a source; its events stay."""
+        with self._lock:
+            self._stampers.remove(stamper)
+
+    def relay(self, stamper: Stamper, event: dict[str, Any], named: dict[str, Any] | None = None) -> None:
+        """Take an event of another source, which `named` says the run of where the event itself does not."""
+        with self._lock, contextlib.suppress(Exception):  # It is counted.
+            self._take(event, stamper, named)
+
+    @property
+    def experiment(self) -> str:
+        """What the events are of."""
+        return self._configuration.experiment
+
+    @property
+    def address(self) -> str:
+        """Where they go."""
+        return self._configuration.base
+
+    @property
+    def room(self) -> float:
+        """How much of the spool is free, from 0 to 1."""
+        with self._lock:
+            return self._spool.room
+
+    def sync(self) -> None:
+        """Force what waits to the disk, where there is one that takes it."""
+        with self._lock, contextlib.suppress(OSError):
+            self._spool.sync()
 
     def flush(self, timeout: float | None = CLOSE_SECONDS) -> Report:
         """
@@ -181,17 +228,16 @@ class LoopcastTransport:
         self._closed = False
         self._emitted = self._full = self._redacted = self._failed = self._unsaved = 0
         self._spool = Spool(settings.max_bytes, settings.full, make_for(settings))
-        stamper = self._stamper
-        heart = Heart(settings.path, lambda: stamper.runs.open_runs, self._alive, lambda: stamper.emitter)
+        heart = Heart(settings.path, self._stampers)
         post = Post(settings)
         self._sender = Sender(
             self._spool, settings.path, self._lock, post, inherit=lambda: inherit(settings), heart=heart
         )
 
-    def _take(self, event: object) -> None:
+    def _take(self, event: object, stamper: Stamper, named: dict[str, Any] | None = None) -> None:
         self._emitted += 1
         try:
-            record = None if self._closed else self._record(event)
+            record = None if self._closed else self._record(event, stamper, named)
             if record is not None:
                 self._full += self._spool.append(record)
         except BaseException:
@@ -202,7 +248,7 @@ class LoopcastTransport:
         elif self._closed:
             self._failed += 1
 
-    def _record(self, event: object) -> bytes | None:
+    def _record(self, event: object, stamper: Stamper, named: dict[str, Any] | None) -> bytes | None:
         plain: dict[str, Any] = event if type(event) is dict else _as_dict(event)
         if self._redact is not None:
             redacted = self._redacted_form(plain)
@@ -210,7 +256,7 @@ class LoopcastTransport:
                 self._redacted += 1
                 return None
             plain = redacted
-        return self._stamper.stamp(plain)
+        return stamper.stamp(plain, named)
 
     def _redacted_form(self, event: dict[str, Any]) -> dict[str, Any] | None:
         assert self._redact is not None
@@ -236,7 +282,7 @@ class LoopcastTransport:
             unsaved=unsaved,
             in_memory=self._spool.in_memory,
             inherited=sender.inherited,
-            coerced=self._stamper.coerced,
+            coerced=sum(stamper.coerced for stamper in self._stampers),
             retries=sender.retries,
             error=sender.error,
         )
@@ -270,7 +316,8 @@ class LoopcastTransport:
         self._sender.forget()
         self._begin()
         self._closed = closed
-        self._stamper.renew()
+        for stamper in self._stampers:
+            stamper.renew()
 
     def at_exit(self) -> None:
         """Send what can be sent in two seconds. Called by the interpreter."""

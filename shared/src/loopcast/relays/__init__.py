@@ -1,0 +1,1 @@
+"""Relays: what reads the events of a loop that knows nothing of Loopcast, and hands them to the SDK."""

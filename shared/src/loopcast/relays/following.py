@@ -1,0 +1,248 @@
+"""
+Follows a file that somebody appends lines to, as it grows, is rotated, truncated, deleted and made anew.
+
+The open file is what is followed, not its name: what was renamed or deleted is read to its end before the next file of
+that name is begun with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from loopcast.relays.lines import Counts, Line, Lines
+
+__all__ = ["Follower"]
+
+CHUNK_BYTES = 256 * 1024
+TAIL_BYTES = 256
+"""How much before its place a follower looks at, to see that the file is still the one that it read."""
+HEAD_BYTES = 256
+"""By its first bytes a copy of a file that was read is told from one that was not."""
+MAX_HEADS = 50
+CLOCK_NS = 20_000_000
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+QUIET_POLLS = 3
+"""So often nothing may come any more from a file that was rotated, before it is left: its writer may not know yet."""
+
+
+class Follower:
+    """
+    One file, by its name. Not thread-safe.
+
+    Args:
+        path: need not exist yet.
+        counts: rotations and truncations are counted here.
+    """
+
+    def __init__(self, path: Path, counts: Counts) -> None:
+        self._path = path
+        self._counts = counts
+        self._file = -1
+        self._identity: tuple[int, int] = (0, 0)
+        self._lines = Lines()
+        self._tail = b""
+        self._size = 0
+        self._quiet = 0
+        self._heads: list[str] = []
+        # A file's time is of a coarser clock.
+        self._written = time.time_ns() - CLOCK_NS
+        self.generation = 0
+        """How many files it has begun with, one that was cut counting as another."""
+
+    @property
+    def offset(self) -> int:
+        """Where the last line ended that was given out."""
+        return self._lines.offset
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of the last line, where that has no end yet."""
+        return self._lines.waiting
+
+    def mark(self, offset: int) -> dict[str, object]:
+        """The place `offset`, where a line ended that was given out."""
+        tail = self._read_tail(offset)
+        return {
+            "device": self._identity[0],
+            "inode": self._identity[1],
+            "offset": offset,
+            "heads": list(self._heads),
+            "written": self._last_write(),
+            "tail": hashlib.sha256(tail).hexdigest(),
+            "generation": self.generation,
+        }
+
+    def resume(self, mark: dict[str, object]) -> bool:
+        """
+        Go on at `mark`, in the file of this name or, where that was renamed, of another beside it.
+
+        False, and nothing is open then, where the file of the mark is no more, or is not what it was.
+        """
+        generation = mark.get("generation")
+        self.generation = generation if isinstance(generation, int) else 0
+        heads = mark.get("heads")
+        self._heads = [str(head) for head in heads] if isinstance(heads, list) else []
+        written = mark.get("written")
+        self._written = written if isinstance(written, int) else 0
+        offset = mark.get("offset")
+        place = (mark.get("device"), mark.get("inode"))
+        if place == (0, 0):
+            return False  # There was no file yet.
+        for copies in (False, True):
+            # A copy, of which the original was cut, has what was added before that.
+            for path in (self._path, *self._renamed()):
+                if isinstance(offset, int) and offset >= copies and self._open(path):
+                    if (copies or self._identity == place) and self._fits(offset, mark.get("tail")):
+                        self._seek(offset)
+                        return True
+                    self.close()
+        self._counts.lost += 1
+        self.generation += 1
+        return False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing has the file's name any more."""
+        return not self._path.exists()
+
+    def start(self, *, at_end: bool) -> bool:
+        """Open the file, to be read from its beginning, or from what is added behind its last whole line."""
+        if not self._open(self._path):
+            return False
+        if at_end:
+            self._seek(self._last_line_end())
+        return True
+
+    def read(self) -> list[Line]:
+        """The next lines, empty where there are none now."""
+        if self._file < 0:
+            following = self._following()
+            if following is None or not self._open(following):
+                return []
+        size = os.fstat(self._file).st_size
+        if self._is_cut(size):
+            self._counts.truncations += 1
+            self.generation += 1
+            self._seek(0)
+        self._size = size
+        data = os.pread(self._file, CHUNK_BYTES, self.offset + self.waiting)
+        if data:
+            self._quiet = 0
+            lines = self._lines.feed(data)
+            if lines:
+                self._tail = self._read_tail(self.offset)
+            return lines
+        following = self._following()
+        if following is not None:
+            self._quiet += 1
+            if self._quiet >= QUIET_POLLS:
+                self._leave(following)
+        return []
+
+    def close(self) -> None:
+        """Let go of the file."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def _open(self, path: Path) -> bool:
+        self.close()
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return False
+        status = os.fstat(self._file)
+        self._identity = (status.st_dev, status.st_ino)
+        self._seek(0)
+        return True
+
+    def _seek(self, offset: int) -> None:
+        self._lines = Lines(offset)
+        self._tail = self._read_tail(offset)
+        self._size = offset
+        self._quiet = 0
+
+    def _renamed(self) -> list[Path]:
+        """What the file may be called now: logrotate and its like append to the name."""
+        try:
+            found = sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}?*"))
+            return [path for path in found if path.suffix not in COMPRESSED]
+        except OSError:
+            return []
+
+    def _fits(self, offset: int, tail: object) -> bool:
+        """Whether what stands before `offset` is what was read."""
+        if os.fstat(self._file).st_size < offset:
+            return False
+        return hashlib.sha256(self._read_tail(offset)).hexdigest() == tail
+
+    def _is_cut(self, size: int) -> bool:
+        """Whether what was read is not what stands there any more."""
+        if size < self.offset + self.waiting:
+            return True
+        return size != self._size and self._tail != self._read_tail(self.offset)
+
+    def _following(self) -> Path | None:
+        """
+        The file to read after this one, None while this is the one to follow.
+
+        When files are rotated faster than they are read, those between have other names already: they are the ones
+        that were written to later than this one and are no copies of what was read.
+        """
+        seen = {*self._heads, self._head(self._file)}
+        written = self._last_write()
+        between = []
+        for path in self._renamed():
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                same = self._file >= 0 and (status.st_dev, status.st_ino) == self._identity
+                if status.st_mtime_ns < written or same:
+                    continue
+                with path.open("rb") as file:
+                    if status.st_size and self._head(file.fileno()) not in seen:
+                        between.append((status.st_mtime_ns, path))
+        if between:
+            return min(between)[1]
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None  # Deleted or renamed, and nothing in its place: its writer may still write.
+        other = self._file < 0 or (status.st_dev, status.st_ino) != self._identity
+        return self._path if other else None
+
+    def _leave(self, following: Path) -> None:
+        self._counts.rotations += 1
+        if self.waiting:
+            self._counts.bad += 1  # A last line that never got its end.
+        self._heads = [*self._heads, self._head(self._file)][-MAX_HEADS:]
+        self.generation += 1
+        self._open(following)
+
+    def _last_write(self) -> int:
+        """Nanoseconds since 1970; what was written before is read."""
+        if self._file >= 0:
+            self._written = os.fstat(self._file).st_mtime_ns
+        return self._written
+
+    @staticmethod
+    def _head(file: int) -> str:
+        return "" if file < 0 else hashlib.sha256(os.pread(file, HEAD_BYTES, 0)).hexdigest()[:16]
+
+    def _read_tail(self, offset: int) -> bytes:
+        start = max(0, offset - TAIL_BYTES)
+        return os.pread(self._file, offset - start, start) if self._file >= 0 else b""
+
+    def _last_line_end(self) -> int:
+        end = os.fstat(self._file).st_size
+        while end > 0:
+            start = max(0, end - CHUNK_BYTES)
+            place = os.pread(self._file, end - start, start).rfind(b"\n")
+            if place >= 0:
+                return start + place + 1
+            end = start
+        return 0

@@ -1,0 +1,137 @@
+"""
+`loopcast relay little-loops [DIR]`: the event files of every loop that runs in a project.
+
+little-loops appends each event to `.loops/.running/<instance>.events.jsonl` before it is on its bus, so these files
+hold all there is, in order, one file an instance. Beside each lies `<instance>.state.json` with the process's id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loopcast.relays.files import FileRelay
+from loopcast.relays.lines import Counts
+
+if TYPE_CHECKING:
+    from loopcast.sdk.transport import LoopcastTransport
+
+__all__ = ["LittleLoopsSource", "running_folder"]
+
+SUFFIX = ".events.jsonl"
+SCAN_SECONDS = 0.2
+HELD_SECONDS = 1.0
+"""How often a file that another relay follows is asked for: that one may end."""
+
+
+def running_folder(folder: Path) -> Path:
+    """Where little-loops keeps the files of a project, or of its `.loops` folder, or the folder itself."""
+    folder = folder.absolute()
+    if folder.name == ".running":
+        return folder
+    return folder / ".running" if folder.name == ".loops" else folder / ".loops" / ".running"
+
+
+class LittleLoopsSource:
+    """
+    All event files of `folder`, those that come later included, each by one relay of however many there are.
+
+    Args:
+        transport: takes the events.
+        folder: as :func:`running_folder` gives it; need not exist yet.
+        root: where places are kept.
+        from_end: whether files that are there already, and were never followed, begin at their end.
+    """
+
+    def __init__(self, transport: LoopcastTransport, folder: Path, root: Path | None, *, from_end: bool) -> None:
+        self.counts = Counts()
+        self._transport = transport
+        self._folder = folder
+        self._root = root
+        self._from_end = from_end
+        self._relays: dict[Path, FileRelay] = {}
+        self._held: dict[Path, float] = {}
+        self._scan_at = float("-inf")
+
+    def step(self) -> int:
+        """Relay the next lines of every file."""
+        now = time.monotonic()
+        if now >= self._scan_at:
+            self._scan(now)
+            self._scan_at = now + SCAN_SECONDS
+        done = 0
+        for path, relay in list(self._relays.items()):
+            done += relay.step()
+            if relay.is_over:
+                relay.close(forget=True)
+                del self._relays[path]
+        return done
+
+    def finish(self) -> None:
+        """Relay what is left of every file that nobody else follows now, where there is room for it."""
+        self._held.clear()
+        self._scan_at = float("-inf")
+        while self.step():
+            pass
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for relay in self._relays.values():
+            relay.close()
+        self._relays.clear()
+
+    def _scan(self, now: float) -> None:
+        found = sorted(self._folder.glob(f"*{SUFFIX}"))
+        for path in found:
+            if path in self._relays or now < self._held.get(path, 0.0):
+                continue
+            relay = FileRelay(
+                self._transport,
+                path,
+                self._root,
+                from_end=self._from_end,
+                counts=self.counts,
+                alive=lambda path=path: process_of(path),  # type: ignore[misc]
+            )
+            if relay.open():
+                self._relays[path] = relay
+            else:
+                relay.close()
+                self._held[path] = now + HELD_SECONDS
+        # What comes from now on is new.
+        self._from_end = False
+
+
+def process_of(events: Path) -> int | None:
+    """The process of the loop whose events are in that file, None where it is not known to live."""
+    stem = events.name.removesuffix(SUFFIX)
+    pid = _number(events.with_name(f"{stem}.pid")) or _pid_in_state(events.with_name(f"{stem}.state.json"))
+    if pid is None:
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:  # Another user's, so it lives.
+        pass
+    return pid
+
+
+def _number(path: Path) -> int | None:
+    try:
+        number = int(path.read_text().strip())
+    except (OSError, ValueError):
+        return None
+    return number if number > 0 else None
+
+
+def _pid_in_state(path: Path) -> int | None:
+    try:
+        state = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    pid = state.get("pid") if isinstance(state, dict) else None
+    return pid if type(pid) is int and pid > 0 else None
