@@ -2,8 +2,8 @@
 How fast one process publishes, reads the log and consumes a queue, with our own client and with aio-pika beside it.
 
 Both clients go through the same `Publisher`, `LogReader` and `Consumer`, on the same private node, in turns, so that a
-busy machine is as busy for both. Events of 512 bytes with the headers that a producer sends. For a log that was
-written event by event the broker itself is the limit, so a socket that only counts frames is the baseline.
+busy machine is as busy for both. Events of 512 bytes with the headers that a producer sends. The broker shares the
+machine and is often the limit, so a bare socket that parses nothing is beside them: what the broker gives and takes.
 
     make bench T=tests/benchmarks/broker.py ARGS="--rounds 5"
 """
@@ -13,7 +13,6 @@ import asyncio
 import os
 import platform
 import resource
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -21,11 +20,8 @@ import time
 from pathlib import Path
 
 import msgspec
-import pamqp.commands
-import pamqp.frame
-import pamqp.header
-import pamqp.heartbeat
 import uvloop
+from bare_socket import drain, flood
 
 from loopcast.broker.clients import client_of
 from loopcast.broker.consumer import Consumer
@@ -39,6 +35,7 @@ from loopcast.topology import EVENTS, Topology
 from loopcast.wire import to_message
 
 CLIENTS = ("loopcast", "aio-pika")
+BARE = "a bare socket"
 BODY_BYTES = 512
 BATCH = 500
 IN_FLIGHT = 4
@@ -187,41 +184,6 @@ def queue(node, host):
     return make()
 
 
-def drain(url, count):
-    """Seconds in which a socket that only counts frames takes `count` messages: what the broker gives."""
-    host, _, vhost = url.removeprefix("amqp://guest:guest@").partition("/")
-    name, _, port = host.partition(":")
-    with socket.create_connection((name, int(port))) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        c = pamqp.commands
-        sock.sendall(pamqp.header.ProtocolHeader().marshal())
-        _say(sock, 0, c.Connection.StartOk({}, "PLAIN", "\0guest\0guest", "en_US"))
-        _say(sock, 0, c.Connection.TuneOk(1, 131072, 0))
-        _say(sock, 0, c.Connection.Open(vhost), wait=False)
-        sock.recv(4096)
-        _say(sock, 1, c.Channel.Open(), wait=False)
-        sock.recv(4096)
-        _say(sock, 1, c.Basic.Qos(0, 60_000, False), wait=False)
-        sock.recv(4096)
-        begin = time.perf_counter()
-        _say(sock, 1, c.Basic.Consume(0, "loopcast.log.0", "t", arguments={"x-stream-offset": "first"}), wait=False)
-        # Every message holds its own body once, and no other frame holds that text.
-        seen, mark, rest = 0, b'"specversion":"1.0"', b""
-        while seen < count:
-            data = rest + sock.recv(1 << 20)
-            seen += data.count(mark)
-            rest = data[-len(mark) + 1 :]
-            if mark in rest:
-                rest = b""
-        return time.perf_counter() - begin
-
-
-def _say(sock, channel, method, *, wait=True):
-    if wait:
-        sock.recv(4096)
-    sock.sendall(pamqp.frame.marshal(method, channel))
-
-
 def row(case, client, counts, clocks):
     """A line of the table: median rate, and processor time for each event."""
     rates = [n / clock.wall for n, clock in zip(counts, clocks, strict=True)]
@@ -241,6 +203,8 @@ async def run(bench, options):
         for client in CLIENTS:
             count = options.events if client == "loopcast" else options.events // 5
             batch = messages(count)
+            if client == "loopcast":
+                await bare(bench, results, batch)
             url = await bench.host()
             results.setdefault(("publish", client), []).append((count, await bench.publish(client, url, batch)))
             results.setdefault(("read, written in bursts", client), []).append(
@@ -253,9 +217,10 @@ async def run(bench, options):
         url = await bench.host()
         single = messages(options.singles)
         await bench.publish("loopcast", url, single, size=1, in_flight=1)
-        drain(url, options.singles)  # not counted: whoever reads first also warms the broker's cache
-        results.setdefault(("read, written one by one", "a socket that counts"), []).append(
-            (options.singles, drained(bench, url, options.singles))
+        # Not counted: whoever reads first also warms the broker's cache.
+        drain(url, options.singles, ack_every=PREFETCH // 4)
+        results.setdefault(("read, written one by one", BARE), []).append(
+            (options.singles, timed(bench, drain, url, options.singles, ack_every=PREFETCH // 4))
         )
         for client in CLIENTS:
             results.setdefault(("read, written one by one", client), []).append(
@@ -273,10 +238,19 @@ async def run(bench, options):
         print(f"| {client} | {p50:.2f} | {p99:.2f} |", flush=True)
 
 
-def drained(bench, url, count):
-    """The baseline as a clock."""
+async def bare(bench, results, batch):
+    """The same publishing and reading by a bare socket."""
+    url = await bench.host()
+    published = timed(bench, flood, url, batch, size=BATCH, in_flight=IN_FLIGHT)
+    results.setdefault(("publish", BARE), []).append((len(batch), published))
+    read = timed(bench, drain, url, len(batch), ack_every=PREFETCH // 4)
+    results.setdefault(("read, written in bursts", BARE), []).append((len(batch), read))
+
+
+def timed(bench, work, *args, **options):
+    """The clock of `work`, which says itself how many seconds counted."""
     with Clock(bench.pid) as clock:
-        seconds = drain(url, count)
+        seconds = work(*args, **options)
     clock.wall = seconds
     return clock
 

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 import aiormq
@@ -118,6 +118,8 @@ class Cable:
         self._plugged.set()
         self._writers: list[asyncio.StreamWriter] = []
         self.url = ""
+        self.bites: Callable[[], int] | None = None
+        """How many bytes to carry at a time; None is as they come."""
 
     def cut(self) -> None:
         """End every connection, as a reset does."""
@@ -157,8 +159,17 @@ class Cable:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await self._plugged.wait()
-                writer.write(data)
+                for bite in self._bitten(data):
+                    writer.write(bite)
+                    if self.bites is not None:
+                        await asyncio.sleep(0)
             writer.close()
+
+    def _bitten(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            size = len(data) if self.bites is None else self.bites()
+            yield data[:size]
+            data = data[size:]
 
 
 class Rig:
