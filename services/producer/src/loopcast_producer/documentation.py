@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Path, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from loopcast_producer.bodies import Shape
 from loopcast_producer.problems import PROBLEM_JSON, Refusal, method_not_allowed, not_found
+from loopcast_producer.schemas import BODIES, EXAMPLES, ID, RUN, TRACEPARENT, Schema
 
 __all__ = ["documented_app"]
 
@@ -59,26 +59,12 @@ class ProblemModel(BaseModel):
     retry_after: int = Field(0, description="Seconds, as in Retry-After.")
 
 
-HEADERS: dict[str, str] = {
-    "Loopcast-Run": "The run of events that name none.",
-    "Loopcast-Source": "What the events come from; the run is derived from it where nothing names one.",
-    "Idempotency-Key": "Gives events without an id the same ones whenever the request is sent again.",
-    "traceparent": "The trace context of events that have none (W3C Trace Context).",
-    "Content-Encoding": "gzip, or none.",
-}
-
-_EXAMPLES: dict[Shape, object] = {
-    Shape.JSON: {"event": "state_enter", "ts": "2026-11-20T17:38:28Z", "state": "draft", "iteration": 1},
-    Shape.NDJSON: '{"event":"loop_start","loop":"tune"}\n{"event":"state_enter","state":"draft"}\n',
-    Shape.CLOUDEVENT: {
-        "specversion": "1.0",
-        "id": "0192f0c1-0000-7000-8000-000000000001",
-        "source": "/experiments/exp-42/runs/r1",
-        "type": "loop_start",
-        "experimentid": "exp-42",
-        "runid": "r1",
-        "data": {"event": "loop_start", "loop": "tune"},
-    },
+TEXT: Schema = {"type": "string"}
+HEADERS: dict[str, tuple[Schema, str]] = {
+    "Loopcast-Run": (RUN, "The run of events that name none."),
+    "Loopcast-Source": (TEXT, "What the events come from; the run is derived from it where nothing names one."),
+    "Idempotency-Key": (TEXT, "Gives events without an id the same ones whenever the request is sent again."),
+    "traceparent": (TRACEPARENT, "The trace context of events that have none (W3C Trace Context)."),
 }
 
 
@@ -87,7 +73,7 @@ def documented_app() -> FastAPI:
     # The pages that FastAPI has for people load their script from somewhere else.
     app = FastAPI(title="Loopcast producer", version=version("loopcast-producer"), docs_url=None, redoc_url=None)
 
-    async def publish_to_experiment(experiment: str) -> Response:
+    async def publish_to_experiment(experiment: Annotated[str, Path(json_schema_extra=ID)]) -> Response:
         raise HTTPException(404, experiment)
 
     async def publish() -> Response:
@@ -109,7 +95,7 @@ def _document(app: FastAPI, path: str, endpoint: Callable[..., Awaitable[Respons
         response_description="The broker has the events.",
         summary=words,
         responses={status: _answer(status, text) for status, text in STATUSES.items()},
-        openapi_extra={"requestBody": _request_body(), "parameters": _headers()},
+        openapi_extra={"requestBody": _request_body(named="{experiment}" in path), "parameters": _headers()},
     )
 
 
@@ -123,27 +109,20 @@ def _answer(status: int, text: str) -> dict[str, object]:
     return answer
 
 
-def _request_body() -> dict[str, object]:
-    event = {"type": "object", "additionalProperties": True}
-    schemas: dict[Shape, object] = {
-        Shape.JSON: {"oneOf": [event, {"type": "array", "items": event}]},
-        Shape.NDJSON: {"type": "string"},
-        Shape.CLOUDEVENT: event,
-        Shape.CLOUDEVENTS: {"type": "array", "items": event},
-    }
+def _request_body(*, named: bool) -> Schema:
     return {
         "required": True,
+        "description": "As it is, or with `Content-Encoding: gzip`.",
         "content": {
-            shape.value: {"schema": schema} | ({"example": _EXAMPLES[shape]} if shape in _EXAMPLES else {})
-            for shape, schema in schemas.items()
+            shape.value: {"schema": schema, "example": EXAMPLES[shape]} for shape, schema in BODIES[named].items()
         },
     }
 
 
 def _headers() -> list[dict[str, object]]:
     return [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
-        for name, text in HEADERS.items()
+        {"name": name, "in": "header", "required": False, "schema": schema, "description": text}
+        for name, (schema, text) in HEADERS.items()
     ]
 
 
