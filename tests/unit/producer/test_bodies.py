@@ -79,6 +79,19 @@ def test_gunzip_pieces_are_bounded():
     assert max(map(len, Gunzip(None).feed(packed))) <= bodies.STEP_BYTES
 
 
+def test_members_larger_than_a_piece_follow_each_other():
+    """
+    A body of several members, each more than a piece, unpacks whole and ends.
+
+    Regression: zlib goes on showing a tail that was consumed, so that the second member was never reached.
+    """
+    member = b"\0" * (bodies.STEP_BYTES + 1)
+
+    pieces = list(Gunzip(None).feed(gzip.compress(member) * 3))
+
+    assert member * 3 == b"".join(pieces)
+
+
 def test_a_bomb_is_refused_before_it_unpacks():
     """What unpacks to more than events ever do is refused, with little of it in memory."""
     bomb = gzip.compress(b"\0" * 50_000_000)

@@ -148,7 +148,8 @@ class Gunzip:
             self._count(len(piece))
             if piece:
                 yield piece
-            packed = self._unpack.unconsumed_tail or self._next_member()
+            # At a member's end zlib may still show what it had not consumed before; what follows is in unused_data.
+            packed = self._next_member() if self._unpack.eof else self._unpack.unconsumed_tail
 
     def finish(self) -> None:
         """
