@@ -150,6 +150,21 @@ def test_the_command_line_finds_it(up):
     assert f"export LOOPCAST_AMQP_URL={addresses['LOOPCAST_AMQP_URL']}" in env.stdout
 
 
+def test_the_doctor_finds_nothing_wrong_and_says_what_it_looked_at(up, tmp_path):
+    """`loopcast doctor` looks at each part of a running `up`; with a wrong address it names the part, with code 1."""
+    _, _, data = up
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")} | {"XDG_STATE_HOME": str(tmp_path)}
+
+    def doctor(*arguments):
+        command = [*COMMAND, "doctor", "--json", "--data", str(data), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean)
+        return done.returncode, {finding["part"]: finding["verdict"] for finding in json.loads(done.stdout)}
+
+    parts = ("settings", "disk", "broker", "producer", "gateway", "spool")
+    assert (0, dict.fromkeys(parts, "ok")) == doctor()
+    assert (1, {**dict.fromkeys(parts, "ok"), "gateway": "broken"}) == doctor("--gateway", "http://127.0.0.1:9")
+
+
 def test_a_second_one_on_the_same_ports_says_so(up, tmp_path):
     """A taken port ends the start with one line that says what to do."""
     second = subprocess.run(

@@ -30,7 +30,7 @@ def make_app() -> typer.Typer:
         rich_markup_mode=None,
         help="Live events of agent loops and prompt experiments.",
     )
-    for command in (up, send, tail, env, key, recorded.query):
+    for command in (up, send, tail, env, key, doctor, recorded.query):
         app.command()(command)
     app.command("export")(recorded.export)
     app.command()(access.token)
@@ -95,6 +95,19 @@ def env(data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its d
 
     for name, value in read_state(data).environment.items():
         typer.echo(f"export {name}={value}")
+
+
+def doctor(
+    url: Annotated[str, typer.Option(envvar="LOOPCAST_URL", help="The producer.")] = "",
+    gateway: Annotated[str, typer.Option(envvar="LOOPCAST_GATEWAY_URL", help="The gateway.")] = "",
+    amqp: Annotated[str, typer.Option(envvar="LOOPCAST_AMQP_URL", help="The broker.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its data.")] = DATA,
+) -> None:
+    """Say what is wrong and what to do; exit code 1 where something is."""
+    from loopcast.cli.doctor import run_doctor
+
+    sys.exit(run_doctor(data=data, url=url, gateway=gateway, amqp=amqp, json=json))
 
 
 def key(

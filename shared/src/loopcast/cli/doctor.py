@@ -1,0 +1,236 @@
+"""`loopcast doctor`: what is wrong, and what to do; each finding a line, the broken ones with a way out."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from loopcast.errors import ConfigurationError, LoopcastError
+from loopcast.up.state import read_state
+
+__all__ = ["Finding", "run_doctor"]
+
+SECONDS = 10.0
+"""How long one part may take to answer."""
+SCARCE_BYTES = 1_000_000_000
+
+Verdict = Literal["ok", "unsure", "broken"]
+_MARKS = {"ok": ("ok", "green"), "unsure": ("?", "yellow"), "broken": ("!", "red bold")}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, what was found, and what to do about it ("" where nothing is)."""
+
+    part: str
+    verdict: Verdict
+    found: str
+    do: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the parts are; "" is nowhere."""
+
+    producer: str
+    gateway: str
+    broker: str
+    origin: str
+    """How they were found, for a person."""
+
+
+def run_doctor(*, data: Path, url: str, gateway: str, amqp: str, json: bool) -> int:
+    """Look at every part, print what is found, and return the exit code: 1 where something is broken."""
+    findings = list(examine(places(data, url=url, gateway=gateway, amqp=amqp), data))
+    if json:
+        print(jsonlib.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _show(findings)
+    return int(any(finding.verdict == "broken" for finding in findings))
+
+
+def places(data: Path, *, url: str, gateway: str, amqp: str) -> Places:
+    """What is named beats what `loopcast up` in `data` says."""
+    origin = "as named"
+    if not (url and gateway and amqp):
+        try:
+            running = read_state(data).environment
+        except ConfigurationError as error:
+            running, origin = {}, str(error)
+        else:
+            origin = f"of `loopcast up` in {data}"
+        url = url or running.get("LOOPCAST_URL", "")
+        gateway = gateway or running.get("LOOPCAST_GATEWAY_URL", "")
+        amqp = amqp or running.get("LOOPCAST_AMQP_URL", "")
+    return Places(url.rstrip("/"), gateway.rstrip("/"), amqp, origin)
+
+
+def examine(places: Places, data: Path) -> Iterator[Finding]:
+    """One finding after the other, from the ground up."""
+    yield from _settings()
+    yield _disk(data)
+    if not (places.producer or places.gateway or places.broker):
+        do = "Start `loopcast up`, or name them: LOOPCAST_URL, LOOPCAST_GATEWAY_URL, LOOPCAST_AMQP_URL."
+        yield Finding("services", "unsure", f"Nothing to look at. {places.origin}", do)
+        return
+    parts: tuple[tuple[str, str, str, Callable[[str], Finding]], ...] = (
+        ("broker", places.broker, "LOOPCAST_AMQP_URL", _broker),
+        ("producer", places.producer, "LOOPCAST_URL", _producer),
+        ("gateway", places.gateway, "LOOPCAST_GATEWAY_URL", _gateway),
+    )
+    for part, place, variable, look in parts:
+        if place:
+            yield look(place)
+        else:
+            yield Finding(part, "unsure", "Not looked at: nobody said where it is.", f"Set {variable}.")
+    yield _spools()
+
+
+def _settings() -> Iterator[Finding]:
+    from loopcast.settings import SERVICES, load, unknown_names
+
+    wrong = set()
+    for settings in SERVICES.values():
+        try:
+            load(settings)
+        except ConfigurationError as error:
+            wrong.update(str(error).split("; "))
+    for sentence in sorted(wrong):
+        yield Finding("settings", "broken", sentence, "No service starts with this: correct it or unset it.")
+    for name, nearest in unknown_names().items():
+        do = f"Did you mean {nearest}?" if nearest else "Unset it."
+        yield Finding("settings", "unsure", f"Nothing reads {name}.", do)
+    if not wrong:
+        yield Finding("settings", "ok", "Every LOOPCAST_* variable has a value that it may have.")
+
+
+def _disk(data: Path) -> Finding:
+    folder = data if data.exists() else Path()
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 1e9:,.1f} GB free where {folder.resolve()} lies."
+    if free < SCARCE_BYTES:
+        return Finding("disk", "broken", found, "Make room: RabbitMQ takes nothing more when its disk is nearly full.")
+    return Finding("disk", "ok", found)
+
+
+def _broker(url: str) -> Finding:
+    from loopcast.broker.clients import client_of
+    from loopcast.broker.declare import ensure
+    from loopcast.errors import BrokerUnavailable, LogMissing, TopologyMismatch
+    from loopcast.settings import ServiceSettings, load
+
+    where = _shown(url)
+    try:
+        topology = load(ServiceSettings).broker_topology
+    except ConfigurationError:
+        return Finding("broker", "unsure", "Not looked at: the settings are broken.")
+    looking = ensure(client_of("aio-pika"), url, topology, mode="verify", name="loopcast doctor")
+    try:
+        asyncio.run(asyncio.wait_for(looking, SECONDS))
+    except LogMissing as error:
+        do = "The first producer makes it (LOOPCAST_TOPOLOGY=declare); or use `loopcast topology export`."
+        return Finding("broker", "broken", f"{where} answers. {error}", do)
+    except TopologyMismatch as error:
+        return Finding("broker", "broken", str(error), "Set LOOPCAST_PARTITIONS to what the log was made with.")
+    except TimeoutError:
+        return Finding("broker", "broken", f"{where} did not answer within {SECONDS:g} s.", "Is it RabbitMQ's port?")
+    except (BrokerUnavailable, LoopcastError) as error:
+        do = "Is RabbitMQ running there, and may this user log in?"
+        return Finding("broker", "broken", str(error), do)
+    return Finding("broker", "ok", f"{where} has the exchange and the log.")
+
+
+def _producer(url: str) -> Finding:
+    """Ask the producer to take nothing: it answers as for an event, and nothing is published."""
+    answer = _ask("POST", f"{url}/v1/events", json=[])
+    if isinstance(answer, str):
+        return Finding("producer", "broken", f"{url}: {answer}", "Is it running, and is LOOPCAST_URL its address?")
+    if answer.status_code == httpx.codes.ACCEPTED:
+        return Finding("producer", "ok", f"{url} takes events.")
+    return Finding("producer", "broken", f"{url} answers {answer.status_code}: {_reason(answer)}", _remedy(answer))
+
+
+def _gateway(url: str) -> Finding:
+    answer = _ask("GET", f"{url}/v1/experiments")
+    if isinstance(answer, str):
+        do = "Is it running, and is LOOPCAST_GATEWAY_URL its address?"
+        return Finding("gateway", "broken", f"{url}: {answer}", do)
+    if answer.status_code != httpx.codes.OK:
+        return Finding("gateway", "broken", f"{url} answers {answer.status_code}: {_reason(answer)}", _remedy(answer))
+    try:
+        body = answer.json()
+        count = len(body["experiments"])
+    except (ValueError, KeyError, TypeError):
+        return Finding("gateway", "broken", f"{url} is no gateway of Loopcast.", "Correct LOOPCAST_GATEWAY_URL.")
+    if not body.get("complete", True):
+        do = "Wait: it is reading the log. If that lasts, look at loopcast_gateway_ metrics and the broker."
+        return Finding("gateway", "unsure", f"{url} answers, with {count} experiments so far.", do)
+    return Finding("gateway", "ok", f"{url} answers, with {count} experiments.")
+
+
+def _spools() -> Finding:
+    """Events that wait on this machine for a producer."""
+    from loopcast.sdk.configuration import spool_folder
+
+    root = spool_folder(None, os.environ)
+    folders = [] if root is None else sorted(root.glob("*.spool"))
+    waiting = sum(path.stat().st_size for folder in folders for path in folder.glob("*.events"))
+    if not waiting:
+        return Finding("spool", "ok", "No events wait on this machine.")
+    do = "Nothing to do while their process runs, or when the next LoopcastTransport starts: it sends them."
+    return Finding(
+        "spool", "unsure", f"Up to {waiting:,} bytes of events wait in {len(folders)} spools under {root}.", do
+    )
+
+
+def _ask(method: str, url: str, **options: object) -> httpx.Response | str:
+    """An answer, or why there is none."""
+    token = os.environ.get("LOOPCAST_TOKEN", "")
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        return httpx.request(method, url, timeout=SECONDS, headers=headers, **options)  # type: ignore[arg-type]
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"no answer ({str(error) or type(error).__name__})"
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+        return str(body.get("detail") or body.get("title") or "")
+    except (ValueError, AttributeError):
+        return answer.reason_phrase
+
+
+def _remedy(answer: httpx.Response) -> str:
+    match answer.status_code:
+        case 401 | 403:
+            return "Set LOOPCAST_TOKEN to a token that may (`loopcast token`)."
+        case 503:
+            return "The service is up and waits for RabbitMQ: look at the broker."
+    return "Is this a service of Loopcast? Look at its log."
+
+
+def _shown(url: str) -> str:
+    """Without the password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 5672}{parts.path}"
+
+
+def _show(findings: list[Finding]) -> None:
+    out = Console(soft_wrap=True, highlight=False)
+    for finding in findings:
+        mark, colour = _MARKS[finding.verdict]
+        out.print(Text.assemble((f"{mark:>2} ", colour), (f"{finding.part:<9} ", "bold"), finding.found))
+        if finding.do:
+            out.print(Text(f"{'':13}{finding.do}", style="bright_black"))

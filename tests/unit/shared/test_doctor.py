@@ -1,0 +1,145 @@
+"""What `loopcast doctor` says of what it finds."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from loopcast.cli.doctor import Finding, examine, places, run_doctor
+from loopcast.sdk import LoopcastTransport
+from loopcast.up.state import write_state
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def _nobody(monkeypatch, tmp_path):
+    """No spool but this test's."""
+    monkeypatch.setenv("LOOPCAST_SPOOL_DIR", str(tmp_path / "spool"))
+
+
+@pytest.fixture
+def answering():
+    """A server that gives one answer to everything."""
+    servers = []
+
+    def start(status, body):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815 - the library's name
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def found(tmp_path, **named):
+    where = {"url": NOWHERE, "gateway": NOWHERE, "amqp": "amqp://127.0.0.1:9/", **named}
+    return {finding.part: finding for finding in examine(places(tmp_path, **where), tmp_path)}
+
+
+def test_parts_that_do_not_answer_are_broken_each_with_a_way_out(tmp_path):
+    """Broker, producer and gateway are looked at separately, and each says what to do."""
+    findings = found(tmp_path)
+
+    assert ["broken"] * 3 == [findings[part].verdict for part in ("broker", "producer", "gateway")]
+    assert all(findings[part].do for part in ("broker", "producer", "gateway"))
+
+
+def test_nothing_to_look_at_is_said(tmp_path):
+    """Without an address and without a running `up` it says how to name one."""
+    findings = found(tmp_path, url="", gateway="", amqp="")
+
+    assert "unsure" == findings["services"].verdict
+    assert "LOOPCAST_GATEWAY_URL" in findings["services"].do
+
+
+def test_what_up_says_is_found(tmp_path):
+    """The addresses of a running `loopcast up` are used where none is named."""
+    write_state(tmp_path, {"LOOPCAST_URL": "http://a", "LOOPCAST_GATEWAY_URL": "http://b/", "LOOPCAST_AMQP_URL": "c"})
+
+    where = places(tmp_path, url="http://mine", gateway="", amqp="")
+
+    assert ("http://mine", "http://b", "c") == (where.producer, where.gateway, where.broker)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, b'{"title": "Unauthorized", "detail": "No token."}', ["No token.", "loopcast token"]),
+        (503, b'{"title": "The broker is away"}', ["The broker is away", "RabbitMQ"]),
+        (404, b"<html>", ["404", "Is this a service"]),
+    ],
+)
+def test_a_refusal_is_passed_on_with_what_to_do(tmp_path, answering, status, body, words):
+    """What the service says is what the person reads."""
+    finding = found(tmp_path, url=answering(status, body))["producer"]
+
+    assert "broken" == finding.verdict
+    assert all(word in finding.found + finding.do for word in words)
+
+
+def test_a_stranger_is_no_gateway(tmp_path, answering):
+    """A page that is not ours is not taken for a gateway."""
+    assert "no gateway" in found(tmp_path, gateway=answering(200, b"<html>hello</html>"))["gateway"].found
+
+
+def test_a_gateway_that_is_reading_is_not_broken(tmp_path, answering):
+    """One that has not read the whole log is said to be on its way."""
+    finding = found(tmp_path, gateway=answering(200, b'{"experiments": [], "complete": false}'))["gateway"]
+
+    assert "unsure" == finding.verdict
+
+
+def test_settings_that_no_service_takes_are_named_once(tmp_path, monkeypatch):
+    """A wrong value, and a name that nothing reads, with the nearest that something does."""
+    monkeypatch.setenv("LOOPCAST_PARTITIONS", "many")
+    monkeypatch.setenv("LOOPCAST_PARTITION", "3")
+
+    findings = [f for f in examine(places(tmp_path, url="", gateway="", amqp=""), tmp_path) if f.part == "settings"]
+
+    assert ["broken", "unsure"] == [finding.verdict for finding in findings]
+    assert "LOOPCAST_PARTITIONS='many'" in findings[0].found
+    assert "LOOPCAST_PARTITIONS" in findings[1].do
+
+
+def test_what_waits_in_a_spool_is_told(tmp_path):
+    """Events that no producer took are shown with where they lie."""
+    transport = LoopcastTransport(NOWHERE, "exp")
+    transport.send({"event": "a"})
+    finding = found(tmp_path)["spool"]
+    transport.close(0)
+
+    assert "unsure" == finding.verdict
+    assert str(tmp_path / "spool") in finding.found
+
+
+def test_the_exit_code_and_json_are_for_scripts(tmp_path, capsys):
+    """Broken is 1; `--json` gives every finding."""
+    code = run_doctor(data=tmp_path, url=NOWHERE, gateway="", amqp="", json=True)
+
+    findings = [Finding(**item) for item in json.loads(capsys.readouterr().out)]
+    assert 1 == code
+    assert {"producer": "broken", "gateway": "unsure"}.items() <= {f.part: f.verdict for f in findings}.items()
+
+
+def test_lines_are_for_people(tmp_path, capsys):
+    """Each finding is a line, and what to do stands under it."""
+    run_doctor(data=tmp_path, url=NOWHERE, gateway="", amqp="", json=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith(" ! producer"))
+    assert "Is it running" in lines[at + 1]
