@@ -22,6 +22,7 @@ import hashlib
 __all__ = [
     "LOOP",
     "action_path",
+    "check_trace_url",
     "instance_of",
     "loop_path",
     "record_uid",
@@ -29,7 +30,11 @@ __all__ = [
     "state_path",
     "trace_id",
     "trace_id_of",
+    "trace_url",
 ]
+
+PLACEHOLDER = "{trace_id}"
+"""Where a trace's id goes in the address of a trace."""
 
 LOOP = "L"
 """The path of a run's own loop."""
@@ -58,6 +63,28 @@ def instance_of(attempt: int, opened_by: str | None = None) -> str:
     Where nobody counted attempts, or a loop starts twice within one, the id of the event that opened it does.
     """
     return str(attempt) if opened_by is None else f"{attempt}~{opened_by}"
+
+
+def check_trace_url(template: str) -> str:
+    """
+    The template of a backend's addresses of traces, or nothing, as it was given.
+
+    Raises:
+        ValueError: it is no address, or has no place for the id.
+    """
+    if template and not template.startswith(("http://", "https://")):
+        raise ValueError("write a whole URL, such as https://jaeger.example.com/trace/{trace_id}")
+    if template and PLACEHOLDER not in template:
+        raise ValueError(f"it needs {PLACEHOLDER} where the id of the trace goes")
+    if any(character.isspace() or not character.isprintable() or character in "<>|" for character in template):
+        raise ValueError("encode spaces, control characters, <, > and | in a URL")
+    return template
+
+
+def trace_url(template: str, experiment: str, run: str, attempt: int = 1) -> str:
+    """Where a backend shows the (first chapter of the) trace of an attempt, by what :func:`check_trace_url` took."""
+    # Not str.format: the addresses of some backends hold JSON.
+    return template.replace(PLACEHOLDER, trace_id(experiment, run, attempt).hex())
 
 
 def span_id(trace: bytes, path: str) -> bytes:

@@ -2,7 +2,19 @@
 
 import hashlib
 
-from loopcast.trace_ids import LOOP, action_path, loop_path, record_uid, span_id, state_path, trace_id
+import pytest
+
+from loopcast.trace_ids import (
+    LOOP,
+    action_path,
+    check_trace_url,
+    loop_path,
+    record_uid,
+    span_id,
+    state_path,
+    trace_id,
+    trace_url,
+)
 
 
 def framed(*parts):
@@ -42,3 +54,25 @@ def test_a_log_records_id_is_its_events():
     """One event, one record, however often it is read."""
     assert (32, record_uid("a")) == (len(record_uid("b")), record_uid("a"))
     assert record_uid("a") != record_uid("b")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("jaeger.example/trace/{trace_id}", "whole URL"),
+        ("https://jaeger.example/trace/", "needs {trace_id}"),
+        ("https://jaeger.example/{trace_id}|x", "encode"),
+    ],
+)
+def test_a_wrong_address_of_traces_is_said(template, words):
+    """A template that could make no link ends in a sentence; none at all is none."""
+    with pytest.raises(ValueError, match=words):
+        check_trace_url(template)
+    assert "" == check_trace_url("")
+
+
+def test_the_address_of_a_trace_holds_its_id():
+    """Whatever braces the rest of it has."""
+    address = trace_url('https://g.example/explore?left={"q":"{trace_id}"}', "exp", "run-1", 2)
+
+    assert f'https://g.example/explore?left={{"q":"{trace_id("exp", "run-1", 2).hex()}"}}' == address

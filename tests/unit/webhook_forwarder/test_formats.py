@@ -8,6 +8,7 @@ import pytest
 from loopcast.broker.interface import Delivery
 from loopcast.events import parse
 from loopcast.topology import APP_ID, CLOUDEVENT
+from loopcast.trace_ids import trace_id
 from loopcast_webhook_forwarder.endpoints import Endpoint
 from loopcast_webhook_forwarder.formats import encode_payload
 
@@ -81,9 +82,10 @@ def test_a_stranger_is_an_event_of_the_key_s_experiment():
     assert parse(body).experiment == "exp-42"
 
 
-def slack(data: dict[str, object], **attributes: object) -> str:
+def slack(data: dict[str, object], *, trace_url: str = "", **attributes: object) -> str:
     delivery = event(json.dumps(data), **attributes)
-    body = json.loads(encode_payload([delivery], endpoint("slack", dashboard="https://loops.example/")).body)
+    asked = endpoint("slack", dashboard="https://loops.example/", trace_url=trace_url)
+    body = json.loads(encode_payload([delivery], asked).body)
     assert body["blocks"][0]["text"]["text"] == body["text"]
     return body["text"]
 
@@ -98,6 +100,19 @@ def test_slack_says_what_a_person_wants_to_know():
 
     assert text.startswith(":white_check_mark: *tune-prompt* completed in `done` after 5 steps in 12.3 s · ")
     assert f"<https://loops.example/#/experiments/exp-42/runs/{RUN}|exp-42>" in text
+
+
+def test_slack_links_to_the_trace_of_a_loop_s_event():
+    """Where a backend's address is known, under the id that `loopcast otel trace-id` prints; not for other events."""
+    backend = "https://traces.example/trace/{trace_id}?theme={dark}"
+
+    def text(**attributes):
+        return slack({"loop": "tune-prompt"}, trace_url=backend, attempt=2, **attributes)
+
+    trace = trace_id("exp-42", RUN, 2).hex()
+    assert text(type="loop_start").endswith(f" · <https://traces.example/trace/{trace}?theme={{dark}}|trace>")
+    assert "traces.example" not in text(type="custom")
+    assert "|trace>" not in slack({}, type="loop_start", attempt=2)
 
 
 def test_slack_tells_failure_from_success():

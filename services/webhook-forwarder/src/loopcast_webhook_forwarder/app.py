@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from importlib.metadata import version
@@ -48,7 +49,7 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
         ConfigurationError: the endpoints file is wrong.
     """
     path = settings.webhooks_file
-    setups = {} if path is None else read_setups(path)
+    setups = {} if path is None else read_setups(path, trace_url=settings.trace_url)
     health, metrics = Health(), Metrics("webhook-forwarder", version(NAME))
     client = client_of(settings.amqp_client)
     watch = LogWatch(
@@ -76,8 +77,9 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
                 stack.push_async_callback(asyncio.to_thread, tracing.close)
                 stack.push_async_callback(fleet.close)
                 if path is not None:
+                    read = functools.partial(read_setups, path, trace_url=settings.trace_url)
                     reading = watch_endpoints(
-                        path, setups, fleet.apply, metrics, seconds=settings.webhooks_reload_seconds
+                        read, setups, fleet.apply, metrics, seconds=settings.webhooks_reload_seconds
                     )
                     await stack.enter_async_context(_background(reading))
                 yield

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from loopcast.errors import InvalidEvent
 from loopcast.routing import bind_experiment, bind_type, check_experiment
 from loopcast.topology import WEBHOOK_NAME
+from loopcast.trace_ids import check_trace_url
 
 __all__ = ["Batch", "Endpoint", "FileReference", "Format", "Retry", "check_url", "parse_duration"]
 
@@ -119,6 +120,8 @@ class Endpoint(_Model):
     ca_file: Path | None = None
     dashboard: str | None = None
     """Where people look at runs: the slack format links to it."""
+    trace_url: Annotated[str, AfterValidator(check_trace_url)] = ""
+    """Where a backend shows a trace, with `{trace_id}` in it: the slack format links to that too."""
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import structlog
 
 from loopcast import metrics as inventory
 from loopcast.errors import ConfigurationError
 from loopcast.metrics import Metrics
-from loopcast_webhook_forwarder.setups import Setup, read_setups
+from loopcast_webhook_forwarder.setups import Setup
 
 __all__ = ["watch_endpoints"]
 
@@ -19,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 async def watch_endpoints(
-    path: Path,
+    read: Callable[[], Mapping[str, Setup]],
     known: Mapping[str, Setup],
     apply: Callable[[Mapping[str, Setup]], None],
     metrics: Metrics,
@@ -27,7 +26,7 @@ async def watch_endpoints(
     seconds: float,
 ) -> None:
     """
-    Call `apply` with the endpoints whenever they are not what they were, for ever.
+    Call `apply` with the endpoints that `read` gives whenever they are not what they were, for ever.
 
     The files are read each time, not asked for their time: a mounted secret changes by a link that is exchanged.
     """
@@ -36,7 +35,7 @@ async def watch_endpoints(
     while True:
         await asyncio.sleep(seconds)
         try:
-            setups = await asyncio.to_thread(read_setups, path)
+            setups = await asyncio.to_thread(read)
         except ConfigurationError as error:
             if str(error) != complaint:
                 complaint = str(error)

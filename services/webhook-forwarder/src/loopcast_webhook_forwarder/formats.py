@@ -57,7 +57,7 @@ def _little_loops(events: Sequence[Delivery], _: Endpoint) -> Payload:
 
 
 def _slack(events: Sequence[Delivery], endpoint: Endpoint) -> Payload:
-    message = slack_message([from_delivery(d) for d in events], endpoint.dashboard)
+    message = slack_message([from_delivery(d) for d in events], endpoint.dashboard, endpoint.trace_url)
     return Payload("application/json", msgspec.json.encode(message))
 
 

@@ -70,7 +70,7 @@ class Operator:
         self._settings = settings
         self._url = settings.amqp_url
         self._client = client_of(settings.amqp_client)
-        self._setups = read_setups(settings.webhooks_file)
+        self._setups = read_setups(settings.webhooks_file, trace_url=settings.trace_url)
         self._objects = Objects(self._client, self._url, name=f"{AGENT} command")
         self._publisher = Publisher(self._client, self._url, name=f"{AGENT} command")
 

@@ -26,9 +26,11 @@ class Setup:
     tls: ssl.SSLContext = field(compare=False, repr=False)
 
 
-def read_setups(path: Path) -> dict[str, Setup]:
+def read_setups(path: Path, *, trace_url: str = "") -> dict[str, Setup]:
     """
     The endpoints of the file at `path`, by name. Blocking: the files are small and local.
+
+    `trace_url` is what endpoints have that name none of their own.
 
     Raises:
         ConfigurationError: it, or a file that it names, cannot be read or is wrong; one line for each fault.
@@ -46,7 +48,8 @@ def read_setups(path: Path) -> dict[str, Setup]:
     for endpoint in parsed.endpoints:
         try:
             credentials = read_credentials(endpoint, path.parent)
-            setups[endpoint.name] = Setup(endpoint, credentials, tls_context(credentials.authorities))
+            whole = endpoint if endpoint.trace_url else endpoint.model_copy(update={"trace_url": trace_url})
+            setups[endpoint.name] = Setup(whole, credentials, tls_context(credentials.authorities))
         except ConfigurationError as error:
             faults.append(f"{path}:{parsed.lines[endpoint.name]}: {error}")
     if faults:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from loopcast.events import Event
+from loopcast.trace_ids import trace_url
 
 __all__ = ["slack_message"]
 
@@ -27,9 +28,13 @@ _ENDED_WELL = frozenset({"terminal"})
 _STOPPED = frozenset({"user_stopped", "interrupted", "signal", "system_signal", "max_steps", "max_iterations_reached"})
 
 
-def slack_message(events: Sequence[Event], dashboard: str | None) -> dict[str, object]:
-    """The JSON of an incoming webhook's message: `text` for notifications, the same as a block."""
-    lines = [_line(event, dashboard) for event in events[:MAX_LINES]]
+def slack_message(events: Sequence[Event], dashboard: str | None, traces: str = "") -> dict[str, object]:
+    """
+    The JSON of an incoming webhook's message: `text` for notifications, the same as a block.
+
+    `dashboard` is where people look at runs, `traces` the template of a trace's address; without, there is no link.
+    """
+    lines = [_line(event, dashboard, traces) for event in events[:MAX_LINES]]
     kept: list[str] = []
     size = 0
     for line in lines:
@@ -43,10 +48,17 @@ def slack_message(events: Sequence[Event], dashboard: str | None) -> dict[str, o
     return {"text": text, "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}]}
 
 
-def _line(event: Event, dashboard: str | None) -> str:
+def _line(event: Event, dashboard: str | None, traces: str) -> str:
     data = _object(event)
     what = _SENTENCES.get(event.type, _other)(event, data)
-    return f"{what} · {_place(event, dashboard)}"
+    return f"{what} · {_place(event, dashboard)}{_trace(event, traces)}"
+
+
+def _trace(event: Event, traces: str) -> str:
+    """The link to the trace of a loop's event; others may have none."""
+    if not traces or event.type not in _SENTENCES or event.attempt is None:
+        return ""
+    return f" · <{trace_url(traces, event.experiment, event.run, event.attempt)}|trace>"
 
 
 def _complete(event: Event, data: Mapping[str, object]) -> str:

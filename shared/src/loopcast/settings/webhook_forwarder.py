@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from loopcast.settings.base import ServiceSettings
+from loopcast.trace_ids import check_trace_url
 
 __all__ = ["WebhookForwarderSettings"]
 
@@ -27,3 +29,6 @@ class WebhookForwarderSettings(ServiceSettings):
         1_000_000, ge=1, description="Events in a queue over which it is unbound and caught up from the log."
     )
     webhooks_max_backlog_bytes: int = Field(1_000_000_000, ge=1, description="The same for bytes, estimated.")
+    trace_url: Annotated[str, AfterValidator(check_trace_url)] = Field(
+        "", description="Where a backend shows a trace, with `{trace_id}` in it: messages for people link to it."
+    )
