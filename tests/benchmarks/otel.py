@@ -7,6 +7,7 @@ exporter process without a checkpoint, a receiver in a process of its own that c
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import platform
@@ -67,6 +68,7 @@ def main():
     chosen = options.parse_args()
     found = {"python": platform.python_version(), "cores": os.cpu_count()}
     found |= parts(20_000)
+    found |= open_spans(5_000)
     found |= sdk(20_000)
     with tempfile.TemporaryDirectory() as folder:
         if chosen.amqp_url:
@@ -113,6 +115,26 @@ def parts(count):
         "records per event": len(records) / len(events),
         "bytes per span": sum(map(len, spans)) / len(spans),
     }
+
+
+def open_spans(loops_open):
+    """Bytes of memory for each open span: loops in the middle of an action, with the tables that know them."""
+    import tracemalloc
+
+    from loopcast_otel_exporter.fold import Fold, Options
+
+    opening = lines("demo-parent")[:3]
+    assert ["loop_start", "state_enter", "action_start"] == [line["event"] for line in opening]
+    fold = Fold(Options())
+    tracemalloc.start()
+    for number in range(loops_open):
+        for event in envelopes(opening, run=f"run-{number}", emitter=f"{number:016x}"):
+            fold.apply(event)
+        fold.take()
+    gc.collect()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {"an open span, bytes of memory": size / fold.state.open_spans}
 
 
 def sdk(count):

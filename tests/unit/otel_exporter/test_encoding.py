@@ -15,6 +15,7 @@ ATTRIBUTES = st.dictionaries(TEXT.filter(bool), SCALARS, max_size=6)
 TIMES = st.integers(1, 2**63 - 1)
 IDS = st.binary(min_size=8, max_size=8)
 TRACES = st.binary(min_size=16, max_size=16)
+UIDS = TRACES.map(bytes.hex)
 
 SPANS = st.builds(
     Span, trace_id=TRACES, span_id=IDS, parent_id=IDS | st.just(b""), name=TEXT, start=TIMES, end=TIMES,
@@ -23,7 +24,7 @@ SPANS = st.builds(
     error=st.none() | TEXT,
 )  # fmt: skip
 RECORDS = st.builds(
-    LogRecord, trace_id=TRACES | st.just(b""), span_id=IDS | st.just(b""), time=TIMES, observed=TIMES, uid=TEXT,
+    LogRecord, trace_id=TRACES | st.just(b""), span_id=IDS | st.just(b""), time=TIMES, observed=TIMES, uid=UIDS,
     event_name=TEXT, severity=st.sampled_from(["INFO", "WARN", "ERROR"]), body=st.none() | TEXT, attributes=ATTRIBUTES,
 )  # fmt: skip
 

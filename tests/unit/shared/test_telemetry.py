@@ -43,6 +43,8 @@ def test_a_batch_is_linked_to_those_who_made_it(monkeypatch, protocol):
         endpoint = receiver.grpc_endpoint if protocol == "grpc" else receiver.http_endpoint
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        # The first call makes the connection; on a machine that does much else the SDK's 10 s are over before it.
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
         telemetry = Telemetry("loopcast-test", "1")
         with telemetry.processing("loopcast.log.0", 4, [CALLER, None, "rubbish", CALLER, CALLER.replace("-b7", "-b8")]):
             pass

@@ -8,6 +8,7 @@ span's resource or scope tells which replica wrote it, because a backend that co
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -41,17 +42,30 @@ _SAMPLED_SPAN, _SAMPLED_LINK, _SAMPLED_RECORD = fixed32(16, _SAMPLED), fixed32(6
 _SCOPE = InstrumentationScope(name=names.SCOPE, version=names.VERSION)
 _LIST_FIELD = 2
 
+# What stands in front of fields whose length is known: most of what a span has besides attributes.
+_TRACE_ID, _SPAN_ID, _PARENT_ID = (delimited(n, bytes(size))[:2] for n, size in ((1, 16), (2, 8), (4, 8)))
+_START, _END = fixed64(7, 1)[:1], fixed64(8, 1)[:1]
+_LOG_TRACE_ID, _LOG_SPAN_ID = delimited(9, bytes(16))[:2], delimited(10, bytes(8))[:2]
+_UID_SIZE = 32
+_UID = attributes_field(6, {names.RECORD_UID: "0" * _UID_SIZE})[:-_UID_SIZE]
+"""A record's own id is never seen twice, so nothing of it is worth remembering but this."""
+_pack64 = struct.Struct("<Q").pack
+
 
 def encode_span(span: Span) -> bytes:
     """One `Span` message (trace.proto), its fields in the order of their numbers."""
     parts = [
-        delimited(1, span.trace_id),
-        delimited(2, span.span_id),
-        delimited(4, span.parent_id) if span.parent_id else b"",
+        _TRACE_ID,
+        span.trace_id,
+        _SPAN_ID,
+        span.span_id,
+        _PARENT_ID + span.parent_id if span.parent_id else b"",
         string(5, span.name),
         _INTERNAL,
-        fixed64(7, span.start),
-        fixed64(8, span.end),
+        _START,
+        _pack64(span.start),
+        _END,
+        _pack64(span.end),
         attributes_field(9, span.attributes),
         *[delimited(11, _event(event)) for event in span.events],
         varint_field(12, span.dropped_events),
@@ -71,10 +85,11 @@ def encode_log(record: LogRecord) -> bytes:
             _SEVERITIES[record.severity],
             b"" if record.body is None else delimited(5, any_value(record.body)),
             attributes_field(6, record.attributes),
-            attributes_field(6, {names.RECORD_UID: record.uid}),
+            _UID,
+            record.uid.encode("ascii"),
             _SAMPLED_RECORD if record.trace_id else b"",
-            delimited(9, record.trace_id) if record.trace_id else b"",
-            delimited(10, record.span_id) if record.span_id else b"",
+            _LOG_TRACE_ID + record.trace_id if record.trace_id else b"",
+            _LOG_SPAN_ID + record.span_id if record.span_id else b"",
             fixed64(11, record.observed),
             string(12, record.event_name),
         )
