@@ -1,5 +1,5 @@
 """
-Write the pages that come out of the code: `docs/configuration.md` and `docs/metrics.md`.
+Write the pages that come out of the code: `configuration.md`, `metrics.md` and `asyncapi.yaml`.
 
 `make docs` runs it; a test fails while a page and the code differ.
 """
@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
+
 from loopcast.metrics import INVENTORY
 from loopcast.settings import PREFIX, SERVICES, PublicSettings, ServiceSettings
+from loopcast_gateway import asyncapi
 
 FOLDER = Path(__file__).parent
 INTRODUCTION = """\
@@ -60,7 +63,13 @@ def metrics() -> str:
     return METRICS_INTRODUCTION + "\n" + _table(("name", "kind", "labels", "meaning"), rows)
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+def exchange_and_sockets() -> str:
+    """The AsyncAPI document."""
+    head = "# Written from loopcast_gateway.asyncapi by `make docs`; a gateway serves it at /v1/asyncapi.json.\n"
+    return head + yaml.safe_dump(asyncapi.document(), sort_keys=False, allow_unicode=True, width=120)
+
+
+PAGES = {"configuration.md": configuration, "metrics.md": metrics, "asyncapi.yaml": exchange_and_sockets}
 
 
 def _section(title: str, settings: type[ServiceSettings], names: Iterable[str]) -> str:

@@ -247,7 +247,7 @@ async def test_goodbye_is_answered(start_gateway, watch):
         ("/other", {}, 404, "/ws"),
         ("/ws/experiments/", {}, 400, "empty"),
         ("/ws/experiments/a%0Ab", {}, 400, "control character"),
-        ("/ws/experiments/%FF", {}, 400, "no experiment"),
+        ("/ws/experiments/%FF", {}, 400, "cannot be read"),
         ("/ws/experiments/a/b", {}, 404, "percent-encoded"),
         ("/ws/experiments/" + "x" * 256, {}, 400, "256 bytes"),
     ],

@@ -32,6 +32,7 @@ from loopcast_gateway.protocol import Gap, GoAway, PingFrame
 from loopcast_gateway.prover import Prover
 from loopcast_gateway.replay import Replays
 from loopcast_gateway.session import Sessions
+from loopcast_gateway.sse import EventStream
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
 
@@ -67,11 +68,14 @@ class Gateway:
         self.tails = [self._tail(client, n, stream) for n, stream in enumerate(topology.streams)]
         prover = Prover(self.tails, self.history)
         self.pages = [Pages(tail, self.history, prover, max_scan=settings.replay_max_scan) for tail in self.tails]
+        self.replays = Replays(self.pages)
+        self.streams: set[EventStream] = set()
+        """Viewers by Server-Sent Events."""
         self.sessions = Sessions(
             self.hub,
             self.tails,
             CatchUp(self.hub, self.tails, self.history, self.tally, max_scan=settings.replay_max_scan),
-            Answering(self.hub, self.tails, Replays(self.pages)),
+            Answering(self.hub, self.tails, self.replays),
             self.tally,
             stats=self.stats,
             max_subscriptions=settings.max_subscriptions,
@@ -96,7 +100,7 @@ class Gateway:
     @property
     def connections(self) -> int:
         """How many viewers there are."""
-        return sum(map(len, self._slots))
+        return sum(map(len, self._slots)) + len(self.streams)
 
     @property
     def congested(self) -> int:
@@ -176,6 +180,8 @@ class Gateway:
         A few leave at once; many take up to most of the time that a stop may take.
         """
         self.draining = True
+        for stream in list(self.streams):
+            stream.end()
         viewers = [viewer for slot in self._slots for viewer in slot]
         random.shuffle(viewers)
         window = min(len(viewers) / PACE, self.settings.drain_seconds * 0.8)

@@ -10,7 +10,7 @@ from loopcast.errors import LoopcastError
 from loopcast.position import Anchor, Position
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.history import History
-from loopcast_gateway.protocol import Reason
+from loopcast_gateway.protocol import Earliest, Reason
 from loopcast_gateway.prover import Prover
 from loopcast_gateway.query import Query
 from loopcast_gateway.tail import Tail
@@ -59,8 +59,8 @@ class Pages:
             TimeoutError: the same.
         """
         for anchor in (query.after, query.before):
-            if anchor is not None and (verdict := await self._prover.prove(anchor)) is not Anchor.PROVEN:
-                raise Gone(verdict)
+            if anchor is not None:
+                await self.check(anchor)
         if query.since is not None and query.since > time.time() + CLOCKS_SECONDS / 2:
             # The broker answers a time to come with silence.
             return Page((), None, complete=True)
@@ -69,6 +69,32 @@ class Pages:
         if query.order == "newest":
             return await self._newest(experiment, query)
         return await self._oldest(experiment, query)
+
+    async def check(self, position: Position) -> None:
+        """
+        Ask the log for `position`.
+
+        Raises:
+            Gone: the log does not prove it.
+            BrokerError: the stream cannot be read.
+            TimeoutError: the same.
+        """
+        if (verdict := await self._prover.prove(position)) is not Anchor.PROVEN:
+            raise Gone(verdict)
+
+    async def earliest(self) -> Earliest:
+        """
+        The first message that the log still has.
+
+        Raises:
+            BrokerError: the stream cannot be read.
+        """
+        first = await self._history.first(self._partition.number, "first")
+        recorded = first.headers.get("recorded")
+        return Earliest(
+            pos=str(Position.of(self._partition.number, first.offset, first.message_id)),
+            ts=recorded / 1e6 if isinstance(recorded, int) else float(first.timestamp),
+        )
 
     async def _oldest(self, experiment: str | None, query: Query) -> Page:
         until = self._partition.tail if query.before is None else query.before.offset - 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from loopcast.errors import InvalidPosition, LoopcastError
 from loopcast.position import Position
+from loopcast_gateway.filters import BadFilter, filter_of
 
 __all__ = [
     "DEFAULT_LIMIT",
@@ -29,6 +30,7 @@ Order = Literal["oldest", "newest"]
 MAX_TS = 1e12
 """Unix seconds that a time may have: far beyond what RFC 3339 can write."""
 
+STREAM_PARAMETERS = ("after", "from", "types", "exclude")
 PARAMETERS = ("after", "before", "since_ts", "until_ts", "limit", "order")
 
 
@@ -52,19 +54,30 @@ class Query:
     order: Order = "oldest"
 
 
-def read_query(parameters: Mapping[str, str], partition: int, *, now: float | None = None) -> Query:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamQuery:
+    """Where a stream of Server-Sent Events begins, and which types it has."""
+
+    after: Position | None = None
+    start: Literal["now", "earliest"] = "now"
+    types: list[str] | None = None
+    exclude: list[str] | None = None
+
+
+def read_query(parameters: Mapping[str, str], covered: range, *, now: float | None = None) -> Query:
     """
-    Read the parameters of a request for events in `partition`.
+    Read the parameters of a request for events in the partitions `covered`.
 
     Raises:
         BadQuery: one is unknown or wrong, or two exclude each other.
     """
-    for name in parameters:
-        if name not in PARAMETERS:
-            raise BadQuery(f"There is no parameter {name[:40]!r}; there are {', '.join(PARAMETERS)}.")
+    _known(parameters, PARAMETERS)
     bounds = [name for name in ("after", "before", "since_ts") if name in parameters]
     if len(bounds) > 1:
         raise BadQuery(f"Give one of after, before and since_ts, not {' and '.join(bounds)}.")
+    if len(covered) > 1 and bounds not in ([], ["since_ts"]):
+        raise BadQuery(f"{bounds[0]}: over several partitions * is read by time, not by position.")
+    partition = covered[0]
     before = _position(parameters, "before", partition)
     return Query(
         after=_position(parameters, "after", partition),
@@ -74,6 +87,39 @@ def read_query(parameters: Mapping[str, str], partition: int, *, now: float | No
         limit=_limit(parameters.get("limit")),
         order=_order(parameters.get("order"), default="newest" if before is not None else "oldest"),
     )
+
+
+def read_stream_query(parameters: Mapping[str, str], last_id: str | None, partition: int) -> StreamQuery:
+    """
+    Read the parameters of a request for a stream of `partition`; the id that a browser comes back with counts most.
+
+    Raises:
+        BadQuery: one is unknown or wrong.
+    """
+    _known(parameters, STREAM_PARAMETERS)
+    if last_id:
+        after: Position | None = position_of("Last-Event-ID", last_id, partition)
+    else:
+        after = _position(parameters, "after", partition)
+    start = parameters.get("from", "now")
+    if start not in ("now", "earliest"):
+        raise BadQuery(f"from must be now or earliest, not {start[:40]!r}.")
+    types, exclude = _patterns(parameters, "types"), _patterns(parameters, "exclude")
+    try:
+        filter_of(types, exclude)
+    except BadFilter as error:
+        raise BadQuery(str(error)) from None
+    return StreamQuery(after=after, start=cast("Literal['now', 'earliest']", start), types=types, exclude=exclude)
+
+
+def _known(parameters: Mapping[str, str], names: Sequence[str]) -> None:
+    for name in parameters:
+        if name not in names:
+            raise BadQuery(f"There is no parameter {name[:40]!r}; there are {', '.join(names)}.")
+
+
+def _patterns(parameters: Mapping[str, str], name: str) -> list[str] | None:
+    return parameters[name].split(",") if name in parameters else None
 
 
 def _position(parameters: Mapping[str, str], name: str, partition: int) -> Position | None:

@@ -45,8 +45,7 @@ class Replays:
             BrokerError: the log cannot be read.
             TimeoutError: the same.
         """
-        name = None if experiment == ANYWHERE else experiment
-        pages = self._pages if name is None else [self._pages[partition_of(name, len(self._pages))]]
+        name, pages = self._of(experiment)
         if query.order == "newest":
             found = [await one.page(name, query) for one in pages]
             yield _merged(found, query.limit, reading)
@@ -56,6 +55,20 @@ class Replays:
         else:
             async for entries in self._together(pages, name, query, reading):
                 yield entries
+
+    async def page(self, experiment: str, query: Query, reading: Reading) -> list[Entry]:
+        """As :meth:`read`, with one bounded scan of a partition: fewer events than asked for need not be the last."""
+        name, pages = self._of(experiment)
+        if len(pages) > 1:
+            return [entry async for entries in self.read(experiment, query, reading) for entry in entries]
+        page = await pages[0].page(name, query)
+        reading.complete, reading.next = page.complete, page.next
+        return list(page.entries)
+
+    def _of(self, experiment: str) -> tuple[str | None, Sequence[Pages]]:
+        if experiment == ANYWHERE:
+            return None, self._pages
+        return experiment, [self._pages[partition_of(experiment, len(self._pages))]]
 
     async def _walk(self, pages: Pages, name: str | None, query: Query, reading: Reading) -> AsyncGenerator[Page, None]:
         """Page after page of one partition, oldest first."""

@@ -114,7 +114,7 @@ class Sessions:
         )
         viewer.say(frame)
         for experiment in experiments:
-            self._subscribe(viewer, Subscribe(experiment_id=experiment))
+            self.follow(viewer, Subscribe(experiment_id=experiment))
 
     def closed(self, viewer: Connection) -> None:
         """A viewer went."""
@@ -163,7 +163,7 @@ class Sessions:
     def _obey(self, viewer: Connection, command: Command) -> None:
         match command:
             case Subscribe():
-                self._subscribe(viewer, command)
+                self.follow(viewer, command)
             case Unsubscribe():
                 self._hub.remove(viewer, command.experiment_id)
                 viewer.wait_for_more(self._hub.coalesce_ms(viewer))
@@ -178,7 +178,13 @@ class Sessions:
             case Ping():
                 viewer.say(PongFrame(id=command.id))
 
-    def _subscribe(self, viewer: Connection, command: Subscribe) -> None:
+    def follow(self, viewer: Connection, command: Subscribe) -> None:
+        """
+        Begin a subscription.
+
+        Raises:
+            Refused: it cannot be.
+        """
         if not viewer.dialect.polite and self._hub.get(viewer, command.experiment_id) is not None:
             # PromptLooper's subscribe may be said again.
             viewer.say(Subscribed(id=command.id, experiment_id=command.experiment_id))

@@ -30,3 +30,6 @@ class GatewaySettings(PublicSettings):
     ring_total_bytes: int = Field(
         128 * 1024 * 1024, ge=1024, description="Bytes of recent events of one partition over all experiments."
     )
+    recorder_url: str = Field(
+        "", description="Where viewers reach the recorder, which has what the log has no more; named in a 410."
+    )

@@ -1,151 +1,285 @@
-// A client of the gateway's WebSocket (docs/protocol.md): follows experiments, comes back where it was, says what it missed.
+// A client of the gateway's WebSocket (docs/protocol.md): follows experiments, comes back where it was, says what it
+// missed. No dependencies; browsers, workers, and Node (from 22, or with a WebSocket given). Types: client.d.ts.
 
-const PROTOCOL = "loopcast.v1.json";
+const PROTOCOLS = ["loopcast.v1.ndjson", "loopcast.v1.json"];
 const MIN_WAIT = 500;
 const MAX_WAIT = 20_000;
 const STEADY = 10_000; // A connection that lasted so long was a good one.
+const OPEN = 1;
+export const EVERYTHING = "*";
 
-/**
- * One connection, kept up.
- *
- * onState(state, detail): "connecting", "connected", "waiting" (detail: milliseconds until the next try), "closed"
- * (detail: why; it does not come back). onFrame(frame): every frame, after positions were noted.
- */
-export class LoopcastClient {
-  constructor(url, { onState = () => {}, onFrame = () => {} } = {}) {
-    this.url = url;
-    this.onState = onState;
-    this.onFrame = onFrame;
-    this.followed = new Map(); // experiment -> {from, positions: Map(partition key -> pos), live}
-    this.tries = 0;
-    this.number = 0;
-    this.hint = null;
-    this.socket = null;
-    this.timer = null;
+/** How long to wait before the next try: full jitter, so that viewers that lost a gateway together come back apart. */
+export function backoff(tries, { min = MIN_WAIT, max = MAX_WAIT, random = Math.random } = {}) {
+  return min / 2 + random() * Math.min(max, min * 2 ** tries);
+}
+
+/** Whether a connection that was closed with `code` should be made again. */
+export function reconnects(code) {
+  return !(code >= 4500 && code < 5000) && ![1000, 1002, 1003, 1007, 1009, 1010].includes(code);
+}
+
+export class LoopcastError extends Error {
+  constructor({ code, name, message, temporary }) {
+    super(message);
+    this.code = code;
+    this.name = name;
+    this.temporary = temporary;
+  }
+}
+
+/** What is followed: where it is, and whether it is live. */
+export class Subscription {
+  #client;
+
+  constructor(client, experiment, { from = "now", resume = null, onEvent = null, onGap = null, ...wanted }) {
+    this.#client = client;
+    this.experiment = experiment;
+    this.from = from;
+    this.wanted = wanted;
+    this.onEvent = onEvent;
+    this.onGap = onGap;
+    this.live = false;
+    this.places = new Map(); // version and partition, the first four characters of a pos -> pos
+    this.note(resume);
   }
 
-  start() {
-    this.stopped = false;
-    this.#connect();
+  /** The positions to resume from later: keep them to go on in another page or process. */
+  get positions() {
+    return [...this.places.values()];
   }
 
   stop() {
-    this.stopped = true;
-    clearTimeout(this.timer);
-    clearTimeout(this.watch);
-    this.socket?.close(1000);
+    this.#client.unfollow(this.experiment);
   }
 
-  /** Follow `experiment` ("*" is all) from "now" or "earliest", or from behind `resume`, a pos or a list of them. */
-  follow(experiment, { from = "now", resume = null } = {}) {
-    const positions = new Map();
-    this.followed.set(experiment, { from, positions, live: false });
-    this.#note(experiment, resume);
-    if (this.#open()) this.#subscribe(experiment);
+  note(pos) {
+    for (const one of [pos ?? []].flat()) if (one) this.places.set(one.slice(0, 4), one);
+  }
+
+  advance(pos) {
+    const key = pos.slice(0, 4);
+    if (!(this.places.get(key) >= pos)) this.places.set(key, pos);
+  }
+
+  get command() {
+    const { types, exclude, coalesceMs } = this.wanted;
+    const place = this.places.size ? { resume: this.positions } : { from: this.from };
+    return { action: "subscribe", experiment_id: this.experiment, ...place, types, exclude, coalesce_ms: coalesceMs };
+  }
+}
+
+/** One connection, kept up. */
+export class LoopcastClient {
+  #followed = new Map();
+  #asked = new Map();
+  #number = 0;
+  #tries = 0;
+  #hint = null;
+  #opened = null;
+  #timer = null;
+  #watch = null;
+  #stopped = true;
+  #wake = () => this.#hurry();
+
+  constructor(url, { onState = () => {}, onFrame = () => {}, onEvent = () => {}, onGap = () => {}, ...options } = {}) {
+    this.url = url;
+    this.onState = onState;
+    this.onFrame = onFrame;
+    this.onEvent = onEvent;
+    this.onGap = onGap;
+    this.options = options;
+    this.state = "closed";
+    this.socket = null;
+  }
+
+  start() {
+    if (!this.#stopped) return this;
+    this.#stopped = false;
+    globalThis.addEventListener?.("online", this.#wake);
+    globalThis.document?.addEventListener("visibilitychange", this.#wake);
+    this.#connect();
+    return this;
+  }
+
+  stop() {
+    this.#stopped = true;
+    globalThis.removeEventListener?.("online", this.#wake);
+    globalThis.document?.removeEventListener("visibilitychange", this.#wake);
+    clearTimeout(this.#timer);
+    clearTimeout(this.#watch);
+    if (this.#connected || this.socket?.readyState === 0) this.socket.close(1000);
+    else this.#turn("closed", "stopped");
+  }
+
+  /** Follow `experiment` ("*" is all): from "now", from "earliest", or from behind `resume`, a pos or a list of them. */
+  follow(experiment, options = {}) {
+    if (this.#followed.has(experiment)) this.unfollow(experiment);
+    const subscription = new Subscription(this, experiment, options);
+    this.#followed.set(experiment, subscription);
+    if (this.#connected) this.#subscribe(subscription);
+    return subscription;
   }
 
   unfollow(experiment) {
-    if (this.followed.delete(experiment) && this.#open()) {
+    if (this.#followed.delete(experiment) && this.#connected) {
       this.#send({ action: "unsubscribe", experiment_id: experiment });
     }
   }
 
-  #open() {
-    return this.socket?.readyState === WebSocket.OPEN;
+  /** History: resolves to `{events: [{pos, event}], complete, next}`. */
+  replay(experiment, { sinceTs, untilTs, ...bounds } = {}) {
+    const command = { action: "replay", experiment_id: experiment, since_ts: sinceTs, until_ts: untilTs, ...bounds };
+    return this.#ask(command, "replay_end", ({ complete, next = null }, events) => ({ events, complete, next }));
+  }
+
+  /** The numbers of `GET /v1/stats`. */
+  stats() {
+    return this.#ask({ action: "stats" }, "stats", ({ data }) => data);
+  }
+
+  get #connected() {
+    return this.socket?.readyState === OPEN;
+  }
+
+  #turn(state, detail) {
+    this.state = state;
+    this.onState(state, detail);
   }
 
   #send(command) {
-    this.number += 1;
-    this.socket.send(JSON.stringify({ id: this.number, ...command }));
+    this.#number += 1;
+    this.socket.send(JSON.stringify({ id: this.#number, ...command }));
+    return this.#number;
+  }
+
+  #ask(command, answer, read) {
+    if (!this.#connected) return Promise.reject(new Error("There is no connection now."));
+    const id = this.#send(command);
+    return new Promise((resolve, reject) => this.#asked.set(id, { answer, read, events: [], resolve, reject }));
   }
 
   #connect() {
-    this.onState("connecting");
-    const socket = new WebSocket(this.url, PROTOCOL);
+    this.#turn("connecting");
+    const { WebSocket = globalThis.WebSocket, token } = this.options;
+    const bearer = token ? [`bearer.${typeof token === "function" ? token() : token}`] : [];
+    const socket = new WebSocket(this.url, [...PROTOCOLS, ...bearer]);
     this.socket = socket;
     socket.onopen = () => {
-      this.opened = Date.now();
-      this.onState("connected");
-      for (const experiment of this.followed.keys()) this.#subscribe(experiment);
+      this.#opened = Date.now();
+      this.#turn("connected");
+      for (const subscription of this.#followed.values()) this.#subscribe(subscription);
     };
-    socket.onmessage = (message) => this.#received(JSON.parse(message.data));
-    socket.onclose = (event) => {
-      if (socket === this.socket) this.#closed(event.code, event.reason);
+    socket.onmessage = ({ data }) => {
+      for (const line of data.split("\n")) if (line && socket === this.socket) this.#received(JSON.parse(line));
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.socket) this.#closed(code, reason);
     };
   }
 
-  #subscribe(experiment) {
-    const { from, positions } = this.followed.get(experiment);
-    const resume = [...positions.values()];
-    const place = resume.length ? { resume } : { from };
-    this.#send({ action: "subscribe", experiment_id: experiment, ...place });
+  #subscribe(subscription) {
+    const id = this.#send(subscription.command);
+    this.#asked.set(id, {
+      answer: "subscribed",
+      read: () => null,
+      events: [],
+      resolve: () => {},
+      // Resubscribing may be too early after an unsubscribe.
+      reject: (error) => error.temporary && setTimeout(() => this.#again(subscription), MIN_WAIT),
+    });
+  }
+
+  #again(subscription) {
+    if (this.#connected && this.#followed.get(subscription.experiment) === subscription) this.#subscribe(subscription);
   }
 
   #received(frame) {
     if (frame.type === "welcome") this.pingMs = frame.ping_ms;
     // A browser does not notice a connection that is half open: pings that stop coming tell.
-    clearTimeout(this.watch);
-    this.watch = setTimeout(() => this.#lost(), 3 * (this.pingMs ?? 10_000));
-    switch (frame.type) {
-      case "event":
-        this.#note(frame.event.experimentid, frame.pos);
-        this.#note("*", frame.pos);
-        break;
-      case "subscribed":
-      case "gap":
-      case "caught_up": {
-        this.#note(frame.experiment_id, frame.pos);
-        const followed = this.followed.get(frame.experiment_id);
-        if (followed && frame.type === "caught_up") followed.live = true;
-        break;
-      }
-      case "ping":
-        for (const [experiment, followed] of this.followed) {
-          if (followed.live) for (const pos of frame.pos) this.#advance(experiment, pos);
-        }
-        break;
-      case "goaway":
-        this.hint = frame.reconnect_in_ms;
-        break;
-    }
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(() => this.#lost(), 3 * (this.pingMs ?? 10_000));
+    const asked = this.#asked.get(frame.id);
+    if (asked) this.#answered(asked, frame);
+    if (frame.type === "event" && frame.id === undefined) this.#event(frame);
+    else if (["subscribed", "caught_up", "gap"].includes(frame.type)) this.#placed(frame);
+    else if (frame.type === "ping") this.#pinged(frame);
+    else if (frame.type === "goaway") this.#hint = frame.reconnect_in_ms;
     this.onFrame(frame);
   }
 
-  // The first four characters of a pos are its version and partition.
-  #note(experiment, pos) {
-    const followed = this.followed.get(experiment);
-    if (!followed || !pos) return;
-    for (const one of [pos].flat()) followed.positions.set(one.slice(0, 4), one);
+  #answered(asked, frame) {
+    if (frame.type === "event") {
+      asked.events.push({ pos: frame.pos, event: frame.event });
+      return;
+    }
+    this.#asked.delete(frame.id);
+    if (frame.type === asked.answer) asked.resolve(asked.read(frame, asked.events));
+    else asked.reject(new LoopcastError(frame));
   }
 
-  #advance(experiment, pos) {
-    const { positions } = this.followed.get(experiment);
-    const mine = positions.get(pos?.slice(0, 4));
-    if (mine && pos > mine) positions.set(pos.slice(0, 4), pos);
+  #event(frame) {
+    const own = this.#followed.get(frame.event.experimentid);
+    const everything = this.#followed.get(EVERYTHING);
+    // A frame does not say which subscription sent it. While both of a viewer's send history, neither may be moved by
+    // what was the other's; what comes again after that is better than what never comes.
+    if (!own) everything?.advance(frame.pos);
+    else if (!everything || everything.live || own === everything) own.advance(frame.pos);
+    own?.onEvent?.(frame.event, frame);
+    if (everything !== own) everything?.onEvent?.(frame.event, frame);
+    this.onEvent(frame.event, frame);
+  }
+
+  #placed(frame) {
+    const subscription = this.#followed.get(frame.experiment_id);
+    if (!subscription) return;
+    if (frame.recovered === false) subscription.places.clear(); // They were of a log that is not there any more.
+    subscription.note(frame.pos);
+    if (frame.type === "caught_up" || (frame.type === "subscribed" && subscription.from === "now" && frame.recovered === undefined)) {
+      subscription.live = true;
+    }
+    if (frame.type === "gap" || frame.recovered === false) {
+      subscription.onGap?.(frame.reason, frame);
+      this.onGap(frame.reason, frame);
+    }
+  }
+
+  #pinged(frame) {
+    for (const subscription of this.#followed.values()) {
+      for (const pos of subscription.live ? frame.pos : []) {
+        if (pos && subscription.places.has(pos.slice(0, 4))) subscription.advance(pos);
+      }
+    }
   }
 
   #lost() {
-    const socket = this.socket;
+    const { socket } = this;
     socket.onclose = null; // It may take minutes to tell.
     socket.close();
     this.#closed(1006, "nothing came any more");
   }
 
+  #hurry() {
+    if (this.state !== "waiting" || globalThis.document?.visibilityState === "hidden") return;
+    clearTimeout(this.#timer);
+    this.#connect();
+  }
+
   #closed(code, reason) {
-    clearTimeout(this.watch);
-    for (const followed of this.followed.values()) followed.live = false;
-    if (this.stopped || (code >= 4500 && code < 5000)) {
-      this.onState("closed", reason || `code ${code}`);
+    clearTimeout(this.#watch);
+    for (const subscription of this.#followed.values()) subscription.live = false;
+    for (const { reject } of this.#asked.values()) reject(new Error("The connection was lost."));
+    this.#asked.clear();
+    if (this.#stopped || !reconnects(code)) {
+      this.#stopped = true;
+      this.#turn("closed", reason || `code ${code}`);
       return;
     }
-    if (Date.now() - (this.opened ?? Date.now()) > STEADY) this.tries = 0;
-    this.opened = undefined;
-    // Full jitter, so that viewers that lost a gateway together do not come back together.
-    const ceiling = Math.min(MAX_WAIT, MIN_WAIT * 2 ** this.tries);
-    const wait = this.hint ?? MIN_WAIT / 2 + Math.random() * ceiling;
-    this.hint = null;
-    this.tries += 1;
-    this.onState("waiting", wait);
-    this.timer = setTimeout(() => this.#connect(), wait);
+    if (this.#opened !== null && Date.now() - this.#opened > STEADY) this.#tries = 0;
+    this.#opened = null;
+    const wait = this.#hint ?? backoff(this.#tries, this.options);
+    this.#hint = null;
+    this.#tries += 1;
+    this.#turn("waiting", wait);
+    this.#timer = setTimeout(() => this.#connect(), wait);
   }
 }
