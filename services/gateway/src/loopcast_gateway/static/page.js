@@ -1,102 +1,109 @@
-// The first page: experiments on one side, their events as they come on the other.
+// The dashboard: experiments on one side, the run and the events of the chosen one on the other.
 
 import { LoopcastClient } from "./client.js";
+import { $, clock, count, element, roving } from "./dom.js";
+import { Feed } from "./feed.js";
+import { Runs } from "./runs.js";
+import { Timeline } from "./timeline.js";
 
-const MAX_ROWS = 500;
-const HISTORY = 100;
+const HISTORY = 1000;
+const MAX_PAGES = 5; // of history, to find the beginning of a run
 const LOOK_AGAIN = 3000;
 const ALL = "*";
-const DULL = new Set(["event", "type", "ts", "loop", "run_id"]);
-
-const $ = (id) => document.getElementById(id);
-const at = "http" === location.protocol.slice(0, 4) ? location.origin.replace("http", "ws") : "";
+const NOWHERE = "~";
 
 let chosen = null;
-let paused = false;
 let generation = 0;
-let held = [];
+let partitions = 1;
+let runs = new Runs();
+let drawing = false;
+let clockOffset = 0; // the gateway's clock, less ours
+let lags = [];
+let gaps = 0;
 
-const client = new LoopcastClient(`${at}/ws`, {
-  onState(state, detail) {
-    const words = {
-      connecting: "connecting",
-      connected: "live",
-      waiting: `connection lost, next try in ${Math.ceil((detail ?? 0) / 1000)} s`,
-      closed: `closed: ${detail}`,
-    };
-    show($("state"), state, words[state]);
+const now = () => Date.now() + clockOffset;
+const feed = new Feed();
+const timeline = new Timeline(now);
+
+const client = new LoopcastClient(`${location.origin.replace("http", "ws")}/ws`, {
+  onState: connection,
+  onEvent(event, frame) {
+    taken(event);
+    feed.event(event);
+    if (!frame.replay && event.recordedtime) lags.push(now() - Date.parse(event.recordedtime));
+    if (lags.length > 50) lags.shift();
+  },
+  onGap(reason) {
+    gaps += 1;
+    $("gaps").hidden = false;
+    $("gaps").textContent = `${gaps} gap${gaps === 1 ? "" : "s"}`;
+    feed.note(`Events are missing here (${reason}).`);
   },
   onFrame(frame) {
-    if (frame.type === "event") add(row(frame.event));
-    else if (frame.type === "gap") add(note(`Events are missing here (${frame.reason}).`));
-    else if (frame.type === "subscribed" && frame.recovered === false) {
-      add(note(`Events are missing here (${frame.reason}).`));
-    } else if (frame.type === "error") add(note(frame.message));
+    if (frame.type === "welcome") clockOffset = frame.server_time * 1000 - Date.now();
+    else if (frame.type === "error" && !frame.temporary) feed.note(frame.message);
   },
 });
 
+// --- what is known of the connection, and no more than that
+
 function show(pill, state, words) {
   pill.dataset.state = state;
-  pill.textContent = words;
+  if (pill.textContent !== words) pill.textContent = words;
 }
 
-function element(name, kind, text) {
-  const made = document.createElement(name);
-  if (kind) made.className = kind;
-  made.textContent = text;
-  return made;
-}
+let retryAt = 0;
+let closedFor = "";
 
-function row(event) {
-  const item = document.createElement("li");
-  const time = element("time", "", clock(event.time ?? event.recordedtime));
-  time.dateTime = event.time ?? event.recordedtime ?? "";
-  time.title = time.dateTime;
-  const data = element("span", "data", summary(event.data));
-  item.append(time, element("span", "of", event.experimentid), element("span", "type", event.type), data);
-  item.onclick = () => {
-    if (String(getSelection())) return;
-    const open = item.classList.toggle("open");
-    data.textContent = open ? JSON.stringify(event.data, null, 2) : summary(event.data);
-  };
-  return item;
-}
-
-function note(text) {
-  return element("li", "note", text);
-}
-
-function summary(data) {
-  if (data === null || typeof data !== "object") return JSON.stringify(data);
-  return Object.entries(data)
-    .filter(([name, value]) => !DULL.has(name) && value !== null)
-    .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
-    .join("  ")
-    .slice(0, 300);
-}
-
-function clock(text) {
-  const time = new Date(text);
-  if (Number.isNaN(time.valueOf())) return "";
-  return `${time.toLocaleTimeString("en-GB")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
-}
-
-function add(item) {
-  held.push(item);
-  if (held.length > MAX_ROWS) held.shift();
-  if (held.length === 1) requestAnimationFrame(paint);
-}
-
-function paint() {
-  if (paused || !held.length) {
-    $("pause").textContent = held.length ? `Resume (${held.length === MAX_ROWS ? "many" : held.length})` : "Resume";
-    if (paused) setTimeout(() => requestAnimationFrame(paint), 300);
-    return;
+function connection(state, detail) {
+  retryAt = state === "waiting" ? Date.now() + detail : 0;
+  closedFor = state === "closed" ? detail : "";
+  if (state !== "connected") {
+    // Only the gateway knows of the broker, and whether it still does is not known now.
+    show($("broker"), "unknown", "broker: not known");
+    lags = [];
   }
-  $("feed").prepend(...held.reverse());
-  held = [];
-  while ($("feed").childElementCount > MAX_ROWS) $("feed").lastElementChild.remove();
-  $("empty").hidden = true;
+  told();
+}
+
+function told() {
+  const left = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+  const words = {
+    connecting: "connecting",
+    connected: "live",
+    waiting: `gateway lost, next try in ${left} s`,
+    closed: `closed: ${closedFor}`,
+  };
+  show($("state"), client.state, words[client.state]);
+  const sorted = [...lags].sort((a, b) => a - b);
+  const middle = sorted[Math.floor(sorted.length / 2)];
+  $("lag").hidden = middle === undefined;
+  if (middle !== undefined) $("lag").textContent = `lag ${Math.max(0, Math.round(middle))} ms`;
+}
+
+// --- the chosen experiment
+
+function taken(event) {
+  if (chosen === ALL || runs.add(event) === null) return;
+  draw();
+}
+
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    if (!$("panel-run").hidden) timeline.draw(runs);
+  });
+}
+
+async function ask(path) {
+  try {
+    const answer = await fetch(path, { signal: AbortSignal.timeout(10_000) });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null; // The pills say already that the gateway is away.
+  }
 }
 
 // What was chosen shows its newest events, and then goes on exactly behind them.
@@ -104,42 +111,56 @@ async function choose(experiment) {
   if (chosen !== null) client.unfollow(chosen);
   chosen = experiment;
   const mine = ++generation;
-  held = [];
-  $("feed").replaceChildren();
-  $("feed").classList.toggle("single", experiment !== ALL);
+  runs = new Runs();
+  timeline.reset();
+  feed.clear(experiment !== ALL);
   $("title").textContent = experiment === ALL ? "All experiments" : experiment;
-  $("empty").hidden = false;
-  location.hash = experiment === ALL ? "" : encodeURIComponent(experiment);
+  $("tab-run").hidden = experiment === ALL;
+  history.replaceState(null, "", experiment === ALL ? location.pathname : `#${encodeURIComponent(experiment)}`);
   mark();
-  if (experiment === ALL) return client.follow(ALL);
-  const page = await ask(`/v1/experiments/${encodeURIComponent(experiment)}/events?order=newest&limit=${HISTORY}`);
-  if (mine !== generation) return undefined;
-  for (const { event } of (page?.events ?? []).toReversed()) add(row(event));
-  const resume = page?.events[0]?.pos;
-  return client.follow(experiment, resume ? { resume } : { from: "earliest" });
+  const pages = await past(experiment, mine);
+  if (mine !== generation) return;
+  const events = pages.flatMap((page) => page.events).reverse();
+  for (const { event } of events) if (experiment !== ALL) runs.add(event);
+  for (const { event } of events.slice(-HISTORY)) feed.event(event);
+  if (experiment === ALL) turn("feed");
+  else turn(runs.list.length ? wanted : "feed", { keep: true });
+  draw();
+  const resume = events.at(-1)?.pos;
+  // Over several partitions, everything has no single place to go on from.
+  const placed = resume && (experiment !== ALL || partitions === 1);
+  client.follow(experiment, placed ? { resume } : { from: experiment === ALL || !pages.length ? "now" : "earliest" });
 }
 
-async function ask(path) {
-  try {
-    const answer = await fetch(path);
-    return answer.ok ? await answer.json() : null;
-  } catch {
-    return null; // The pill says already that the gateway is away.
+async function past(experiment, mine) {
+  const pages = [];
+  const path = `/v1/experiments/${encodeURIComponent(experiment)}/events?order=newest&limit=${experiment === ALL ? 200 : HISTORY}`;
+  let before = "";
+  while (pages.length < MAX_PAGES && mine === generation) {
+    const page = await ask(path + before);
+    if (!page) break;
+    pages.push(page);
+    const begun = page.events.some(({ event }) => event.type === "loop_start" && !event.data?.depth);
+    if (experiment === ALL || page.complete || begun || !page.next) break;
+    before = `&before=${page.next}`;
   }
+  return pages;
 }
+
+// --- the list of experiments
 
 function mark() {
   for (const button of document.querySelectorAll("#experiments button")) {
-    button.setAttribute("aria-current", String(button.dataset.experiment === chosen));
+    const current = button.dataset.experiment === chosen;
+    button.setAttribute("aria-current", String(current));
+    button.tabIndex = current ? 0 : -1;
   }
 }
 
 function entry(experiment, name, events, last) {
-  const item = document.createElement("li");
-  const button = document.createElement("button");
-  button.type = "button";
+  const item = element("li");
+  const button = element("button", "", "", { type: "button", title: name });
   button.dataset.experiment = experiment;
-  button.title = name;
   button.append(element("span", "name", name), element("small", "", events), element("small", "last", last));
   button.onclick = () => choose(experiment);
   item.append(button);
@@ -150,35 +171,87 @@ async function refresh() {
   const [list, stats] = await Promise.all([ask("/v1/experiments"), ask("/v1/stats")]);
   if (list) {
     const focused = document.activeElement?.dataset?.experiment;
-    const named = list.experiments.filter((one) => one.experiment_id !== "~");
+    const named = list.experiments.filter((one) => one.experiment_id !== NOWHERE);
     $("experiments").replaceChildren(
       entry(ALL, "All experiments", "", "as they come"),
-      ...named.map((one) =>
-        entry(one.experiment_id, one.experiment_id, one.events.toLocaleString("en"), `${one.last.type} · ${clock(one.last.recordedtime)}`),
-      ),
+      ...named.map(({ experiment_id: id, events, last }) => entry(id, id, count(events), `${last.type} · ${clock(last.recordedtime)}`)),
     );
     mark();
     if (focused !== undefined) document.querySelector(`#experiments [data-experiment="${CSS.escape(focused)}"]`)?.focus();
     $("count").textContent = named.length || "";
     $("partial").hidden = list.complete;
   }
-  if (stats) {
+  if (stats && client.state === "connected") {
     const reading = stats.log.every((partition) => partition.connected && partition.ready);
-    show($("broker"), reading ? "connected" : "waiting", reading ? "broker connected" : "broker away");
-    $("numbers").textContent = `${stats.total_connections} viewer${stats.total_connections === 1 ? "" : "s"}`;
+    show($("broker"), reading ? "connected" : "waiting", reading ? "broker connected" : "broker away: nothing new until it is back");
   } else {
-    show($("broker"), "unknown", "");
+    show($("broker"), "unknown", "broker: not known");
   }
-  setTimeout(refresh, LOOK_AGAIN);
+  if (stats) {
+    partitions = stats.log.length;
+    $("numbers").textContent = `${count(stats.total_connections)} viewer${stats.total_connections === 1 ? "" : "s"}`;
+  } else {
+    $("numbers").textContent = "";
+  }
 }
 
-$("pause").onclick = () => {
-  paused = !paused;
-  $("pause").setAttribute("aria-pressed", String(paused));
-  $("pause").textContent = paused ? "Resume" : "Pause";
-  requestAnimationFrame(paint);
+// --- views and keys
+
+let wanted = "run"; // the view that was last chosen for an experiment
+
+function turn(view, { keep = false } = {}) {
+  if (!keep && chosen !== ALL) wanted = view;
+  for (const name of ["run", "feed"]) {
+    $(`panel-${name}`).hidden = name !== view;
+    $(`tab-${name}`).setAttribute("aria-selected", String(name === view));
+    $(`tab-${name}`).tabIndex = name === view ? 0 : -1;
+  }
+  draw();
+}
+
+const KEYS = {
+  "/": () => {
+    turn("feed");
+    $("filter").focus();
+  },
+  p: () => feed.pause(!feed.paused),
+  1: () => chosen !== ALL && turn("run"),
+  2: () => turn("feed"),
+  e: () => document.querySelector('#experiments [tabindex="0"]')?.focus(),
+  f: () => $("follow").click(),
+  "?": () => $("keys").showModal(),
 };
 
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
+  if (event.target.matches("input, select, textarea")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  if (!(event.key in KEYS)) return;
+  event.preventDefault();
+  KEYS[event.key]();
+});
+$("tabs").addEventListener("keydown", ({ key }) => {
+  if (!["ArrowLeft", "ArrowRight"].includes(key) || chosen === ALL) return;
+  const view = $("panel-run").hidden ? "run" : "feed";
+  turn(view);
+  $(`tab-${view}`).focus();
+});
+$("experiments").addEventListener("keydown", (event) => roving($("experiments"), "button", event));
+for (const name of ["run", "feed"]) $(`tab-${name}`).onclick = () => turn(name);
+$("pause").onclick = () => feed.pause(!feed.paused);
+$("help").onclick = () => $("keys").showModal();
+$("keys").onclick = ({ target }) => target === $("keys") && $("keys").close();
+window.addEventListener("hashchange", () => choose(fromAddress()));
+
+const fromAddress = () => (location.hash ? decodeURIComponent(location.hash.slice(1)) : ALL);
+
 client.start();
-choose(location.hash ? decodeURIComponent(location.hash.slice(1)) : ALL);
-refresh();
+await refresh();
+await choose(fromAddress());
+setInterval(refresh, LOOK_AGAIN);
+setInterval(() => {
+  told();
+  if (runs.list[0]?.status === "running") draw();
+}, 500);

@@ -1,0 +1,41 @@
+// The few words in which the page makes elements and writes times and numbers.
+
+export const $ = (id) => document.getElementById(id);
+
+export function element(name, kind = "", text = "", attributes = {}) {
+  const made = document.createElement(name);
+  if (kind) made.className = kind;
+  if (text !== "") made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+export function clock(text) {
+  const time = new Date(text);
+  if (Number.isNaN(time.valueOf())) return "";
+  return `${time.toLocaleTimeString("en-GB")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
+}
+
+export function length(ms) {
+  if (!(ms >= 0)) return "";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
+  const minutes = Math.floor(ms / 60_000);
+  if (minutes < 60) return `${minutes} min ${Math.floor((ms % 60_000) / 1000)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+export const count = (number) => number.toLocaleString("en");
+
+/** One of several is in the tab order; arrows go to the others. */
+export function roving(list, selector, event) {
+  const step = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1 }[event.key];
+  const items = [...list.querySelectorAll(selector)].filter((one) => one.offsetParent !== null);
+  const to = event.key === "Home" ? 0 : event.key === "End" ? items.length - 1 : items.indexOf(document.activeElement) + step;
+  const item = items[to];
+  if (!item || Number.isNaN(to) || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  for (const one of items) one.tabIndex = -1;
+  item.tabIndex = 0;
+  item.focus();
+}
