@@ -1,0 +1,161 @@
+"""
+SIGKILL of the agent, the producer and the broker at random moments while events flow.
+
+What is in the log is what `send` accepted, in order; a reader and a viewer see each once, although some stand twice.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import Producer, free_port, read_log
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from loopcast.events import slice_data
+from loopcast.repeats import Repeats
+
+AGENT = Path(__file__).parents[2] / "support" / "chaos_agent.py"
+
+
+class Agents:
+    """One agent at a time, each going on behind the one before."""
+
+    def __init__(self, url, folder):
+        self._url, self.sent = url, folder / "sent"
+        self._log = folder / "agents.log"
+        self.killed = 0
+
+    def start(self):
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([sys.executable, AGENT, self._url, self.sent], stderr=log)
+
+    def kill(self):
+        assert self._process.poll() is None, self._log.read_text()
+        self._process.kill()
+        self._process.wait()
+        self.killed += 1
+
+    def finish(self):
+        """Kill the last one, and have its left-overs sent by one more; its counters."""
+        self.kill()
+        done = subprocess.run(
+            [sys.executable, AGENT, self._url, self.sent, "last"], capture_output=True, text=True, timeout=150
+        )
+        assert 0 == done.returncode, done.stderr
+        return json.loads(done.stdout)
+
+    def numbers(self):
+        return [int(line) for line in self.sent.read_text().split()]
+
+
+class Viewer:
+    """A client of the gateway that comes back with its last position whenever it is cut off."""
+
+    def __init__(self, url):
+        self._url = url
+        self._pos = None
+        self.numbers = []
+        self.holes = []
+
+    async def watch(self):
+        while True:
+            with contextlib.suppress(OSError, WebSocketException):
+                await self._connection()
+            await asyncio.sleep(0.1)
+
+    async def _connection(self):
+        start = {"resume": self._pos} if self._pos else {"from": "earliest"}
+        async with connect(self._url, subprotocols=["loopcast.v1.json"], max_size=None) as socket:
+            await socket.send(json.dumps({"id": 1, "action": "subscribe", "experiment_id": "chaos", **start}))
+            async for text in socket:
+                frame = json.loads(text)
+                match frame["type"]:
+                    case "event":
+                        self._pos = frame["pos"]
+                        self.numbers.append(frame["event"]["data"]["n"])
+                    case "gap":
+                        self.holes.append(frame)
+                    case "subscribed" if frame.get("recovered") is False:
+                        self.holes.append(frame)
+                    case "error" | "goaway":
+                        return
+
+
+def gateway(url, folder):
+    """A gateway, and its WebSocket address."""
+    port, ops_port = free_port(), free_port()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
+    settings = {"LOOPCAST_AMQP_URL": url, "LOOPCAST_PORT": str(port), "LOOPCAST_OPS_PORT": str(ops_port)}
+    with (folder / "gateway.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loopcast_gateway"], env={**clean, **settings}, stderr=log, stdout=log
+        )
+    return process, f"ws://127.0.0.1:{port}/ws"
+
+
+def many(victim):
+    return pytest.param(victim, 20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("victim", "rounds"),
+    [("agent", 4), ("producer", 2), ("broker", 1), many("agent"), many("producer"), many("broker")],
+)
+async def test_kills_cost_no_event(broker, vhost_url, tmp_path, victim, rounds):
+    """Whoever is killed, and however often: what was accepted is in the log, in order, and is seen once."""
+    producer = Producer(vhost_url, tmp_path / "producer.log").start()
+    watching, address = gateway(vhost_url, tmp_path)
+    agents, viewer = Agents(producer.url, tmp_path), Viewer(address)
+    view = asyncio.create_task(viewer.watch())
+    try:
+        agents.start()
+        await asyncio.sleep(2)
+        for _ in range(rounds):
+            await asyncio.sleep(random.uniform(0.3, 1.3))
+            await asyncio.to_thread({"agent": agents, "producer": producer, "broker": broker}[victim].kill)
+            await asyncio.sleep(random.uniform(0, 0.5))
+            await asyncio.to_thread({"agent": agents, "producer": producer, "broker": broker}[victim].start)
+        await asyncio.sleep(1)
+        report = await asyncio.to_thread(agents.finish)
+        messages = await read_log(vhost_url, quiet=2.0)
+        read = once(messages)
+        for _ in range(600):
+            if len(viewer.numbers) >= len(read):
+                break
+            await asyncio.sleep(0.1)
+    finally:
+        view.cancel()
+        producer.kill()
+        watching.kill()
+        watching.wait()
+
+    accepted = agents.numbers()
+    more = set(read) - set(accepted)
+    assert (True, 0) == (report["complete"], report["dropped"])
+    assert set() == set(accepted) - set(read)
+    # Accepted at the moment of the kill, and not written down by the agent any more.
+    assert len(more) <= agents.killed
+    assert sorted(read) == read
+    assert len(set(read)) == len(read)
+    assert (read, []) == (viewer.numbers, viewer.holes)
+    ticks = sum(message.type == "tick" for message in messages)
+    print(f"{victim}: {rounds} kills, {len(accepted)} events, {ticks - len(read)} repeats in the log")
+
+
+def once(messages):
+    """What a reader delivers, by the rule that all readers share."""
+    table = Repeats()
+    return [
+        json.loads(slice_data(m.body))["n"]
+        for m in messages
+        if m.type == "tick"
+        and not table.seen(m.headers["run"], m.headers["emitter"], m.headers["sequence"], m.message_id)
+    ]
