@@ -38,6 +38,18 @@ class _Closable(Protocol):
     def close(self) -> Awaitable[None]: ...
 
 
+class _Closed(aio_pika.Connection):
+    """
+    A connection that is closed by :func:`close`, never by being forgotten.
+
+    aio-pika's finalizer leaves a coroutine that nobody awaits where a connection that never came about is collected
+    outside of an event loop.
+    """
+
+    def __del__(self) -> None:
+        pass
+
+
 async def connect(url: str, *, name: str, heartbeat: int | None = None) -> AbstractConnection:
     """
     Connect to `url`; `name` is what the broker's listings show, `heartbeat` (seconds) goes before the URL's.
@@ -48,7 +60,9 @@ async def connect(url: str, *, name: str, heartbeat: int | None = None) -> Abstr
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             return await aio_pika.connect(
-                translate(url, heartbeat=heartbeat), client_properties={"connection_name": name}
+                translate(url, heartbeat=heartbeat),
+                client_properties={"connection_name": name},
+                connection_class=_Closed,
             )
     except TimeoutError:
         raise BrokerUnavailable(f"The broker did not answer within {CONNECT_TIMEOUT:g} s.") from None
