@@ -56,7 +56,10 @@ def test_data_lies_in_one_folder_unless_somebody_says_otherwise():
     other = plan_for(environ={"LOOPCAST_RECORDER_SQLITE": "/elsewhere.db"}, port_offset=0, demo=False)
 
     assert "/data/recorder.db" == plan.services[-1].environment["LOOPCAST_RECORDER_SQLITE"]
+    demo = plan_for(environ={}, port_offset=0, demo=True).demo
+
     assert "/elsewhere.db" == other.services[-1].environment["LOOPCAST_RECORDER_SQLITE"]
+    assert "/data/spool" == demo.environment["LOOPCAST_SPOOL_DIR"]
 
 
 def test_state_says_where_it_runs_and_is_forgotten(tmp_path):

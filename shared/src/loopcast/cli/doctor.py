@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json as jsonlib
 import os
 import shutil
@@ -184,14 +185,25 @@ def _spools() -> Finding:
     from loopcast.sdk.configuration import spool_folder
 
     root = spool_folder(None, os.environ)
-    folders = [] if root is None else sorted(root.glob("*.spool"))
-    waiting = sum(path.stat().st_size for folder in folders for path in folder.glob("*.events"))
-    if not waiting:
+    waiting = {} if root is None else {path: _undelivered(path) for path in root.glob("*.spool")}
+    size, count = sum(waiting.values()), sum(map(bool, waiting.values()))
+    if not size:
         return Finding("spool", "ok", "No events wait on this machine.")
-    do = "Nothing to do while their process runs, or when the next LoopcastTransport starts: it sends them."
-    return Finding(
-        "spool", "unsure", f"Up to {waiting:,} bytes of events wait in {len(folders)} spools under {root}.", do
-    )
+    do = "They are sent by their process while it runs, else by the next LoopcastTransport with the same LOOPCAST_URL."
+    return Finding("spool", "unsure", f"{size:,} bytes of events wait in {count} spools under {root}.", do)
+
+
+def _undelivered(path: Path) -> int:
+    """Bytes of a spool behind its cursor; looking takes nothing from the process that has it."""
+    from loopcast.sdk.folder import SpoolFolder
+
+    at, offset = SpoolFolder(path, -1, {}).read_cursor()
+    size = 0
+    for file in path.glob("*.events"):
+        with contextlib.suppress(OSError, ValueError):  # Delivered and removed meanwhile; nobody's segment.
+            if (number := int(file.stem)) >= at:
+                size += file.stat().st_size - (offset if number == at else 0)
+    return max(0, size)
 
 
 def _ask(method: str, url: str, **options: object) -> httpx.Response | str:

@@ -84,7 +84,8 @@ def make_plan(*, environ: Mapping[str, str], data: Path, port_offset: int, demo:
     feeding = Program(
         name="demo",
         command=(sys.executable, "-m", "loopcast.demo"),
-        environment={**environ, **environment},
+        # Nothing of a demonstration lies outside of its folder.
+        environment={"LOOPCAST_SPOOL_DIR": str(data.absolute() / "spool"), **environ, **environment},
     )
     return Plan(
         amqp_url=environ.get("LOOPCAST_AMQP_URL") or None,
