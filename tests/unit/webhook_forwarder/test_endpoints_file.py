@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from loopcast.errors import ConfigurationError
 from loopcast_webhook_forwarder.endpoints import Endpoint
 from loopcast_webhook_forwarder.endpoints_file import parse_endpoints
+from loopcast_webhook_forwarder.setups import read_setups
 
 WHOLE = """\
 endpoints:
@@ -157,3 +158,15 @@ def test_one_event_a_request_where_the_format_holds_one():
         """).endpoints[0]
 
     assert endpoint.max_events == 1
+
+
+def test_looking_at_an_unchanged_file_makes_no_tls_anew(tmp_path):
+    """The file is read every few seconds; what all endpoints trust is loaded once, and compared without a change."""
+    file = tmp_path / "endpoints.yaml"
+    file.write_text(
+        "endpoints:\n" + "".join(f"  - {{name: e{n}, url: 'https://a.example', bindings: ['#']}}\n" for n in range(3))
+    )
+    first, second = read_setups(file), read_setups(file)
+
+    assert first == second
+    assert 1 == len({id(setup.tls) for setup in (*first.values(), *second.values())})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -38,9 +39,12 @@ class _File(BaseModel):
     endpoints: tuple[Endpoint, ...] = ()
 
 
+@lru_cache(maxsize=4)
 def parse_endpoints(text: str, name: str) -> Endpoints:
     """
     The endpoints of a file called `name`. An empty file has none.
+
+    A text that was read before is not read again: most looks at the file find it as it was.
 
     Raises:
         ConfigurationError: something in it is wrong; one line for each fault, as `<name>:<line>: <what>`.
