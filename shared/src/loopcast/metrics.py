@@ -92,6 +92,12 @@ GATEWAY_REPEATS = Definition(
 GATEWAY_DELIVERIES = Definition("loopcast_gateway_deliveries_total", "counter", "Event frames put into outboxes.")
 GATEWAY_SENT_BYTES = Definition("loopcast_gateway_sent_bytes_total", "counter", "Bytes handed to sockets.")
 GATEWAY_CLOSES = Definition("loopcast_gateway_closes_total", "counter", "WebSocket closes by code.", ("code",))
+GATEWAY_SLOW = Definition(
+    "loopcast_gateway_slow_disconnects_total",
+    "counter",
+    "Viewers closed with 4008: by bytes left unread, or by time without progress.",
+    ("reason",),
+)
 GATEWAY_REJECTED = Definition(
     "loopcast_gateway_handshakes_rejected_total", "counter", "Handshakes refused before the upgrade.", ("reason",)
 )
@@ -103,6 +109,60 @@ GATEWAY_RESUMES = Definition(
 GATEWAY_LATENCY = Definition(
     "loopcast_gateway_delivery_seconds", "histogram", "From the producer's taking an event to its dispatch here."
 )
+GATEWAY_LAG = Definition(
+    "loopcast_gateway_log_lag_seconds",
+    "gauge",
+    "How long the gateway's own heartbeat took through the log, or takes that is not back yet.",
+    ("partition",),
+)
+GATEWAY_SILENCES = Definition(
+    "loopcast_gateway_silent_consumers_total",
+    "counter",
+    "Consumers that were dead though their connection stood; they were opened anew.",
+    ("partition",),
+)
+GATEWAY_WHOLE = Definition(
+    "loopcast_gateway_log_known",
+    "gauge",
+    "1 where the whole log is known, by the checkpoint or by reading it; 0 while that goes on.",
+    ("partition",),
+)
+GATEWAY_CHECKPOINTS = Definition(
+    "loopcast_gateway_checkpoints_total", "counter", "Checkpoints written by this gateway.", ("partition",)
+)
+GATEWAY_CHECKPOINT_BYTES = Definition(
+    "loopcast_gateway_checkpoint_bytes", "gauge", "Size of the last checkpoint written.", ("partition",)
+)
+GATEWAY_REPLAYS = Definition(
+    "loopcast_gateway_replays_total",
+    "counter",
+    "Histories sent to subscriptions, by where from: ring (memory alone) or stream.",
+    ("source",),
+)
+GATEWAY_REPLAYED = Definition("loopcast_gateway_replayed_events_total", "counter", "Events of such histories.")
+GATEWAY_REPLAY_SECONDS = Definition(
+    "loopcast_gateway_replay_seconds", "histogram", "From a subscription with history to its caught_up.", ("source",)
+)
+GATEWAY_BLOCKS = Definition(
+    "loopcast_gateway_history_reads_total", "counter", "Blocks of the log that were read again, shared by who asked."
+)
+GATEWAY_READING = Definition(
+    "loopcast_gateway_history_reading", "gauge", "Blocks that are being read again, or wait for their turn."
+)
+GATEWAY_CONGESTED = Definition(
+    "loopcast_gateway_congested_connections", "gauge", "Connections whose sockets take nothing more for now."
+)
+GATEWAY_OUTBOX = Definition(
+    "loopcast_gateway_outbox_bytes", "gauge", "Bytes that wait in the outboxes of congested connections."
+)
+GATEWAY_GAPS = Definition(
+    "loopcast_gateway_gaps_total", "counter", "Times that a subscription was told of missing events.", ("reason",)
+)
+GATEWAY_DRAINING = Definition("loopcast_gateway_draining", "gauge", "1 while viewers are asked to leave.")
+GATEWAY_EXPERIMENTS = Definition(
+    "loopcast_gateway_experiments", "gauge", "Experiments that are known of the log.", ("partition",)
+)
+GATEWAY_RUNS = Definition("loopcast_gateway_open_runs", "gauge", "Runs that go on, or wait to.", ("partition",))
 GATEWAY_OFFSET = Definition("loopcast_gateway_log_offset", "gauge", "The last offset read.", ("partition",))
 
 # Otel-exporter

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import frame_schemas
@@ -48,13 +49,25 @@ class Gateway:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
         given = {f"LOOPCAST_{name.upper()}": str(value) for name, value in settings.items()}
         assigned = {"LOOPCAST_PORT": str(self.port), "LOOPCAST_OPS_PORT": str(self.ops_port), "LOOPCAST_AMQP_URL": url}
+        self._environment = {**clean, **assigned, **given}
+        self.begin()
+
+    def begin(self):
+        """Start it, on the same ports as before if it was running before."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "loopcast_gateway"],
-            env={**clean, **assigned, **given},
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-m", "loopcast_gateway"], env=self._environment, stderr=subprocess.PIPE, text=True
         )
         self.errors = None
+
+    def kill(self):
+        """End it as a power cut does."""
+        self.process.kill()
+        self.errors = self.process.communicate(timeout=10)[1]
+
+    def memory(self):
+        """Resident bytes."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def http(self):
@@ -207,9 +220,10 @@ class Viewer:
         self.socket = socket
         self._id = 0
         self._events = 0
+        self.logs = []
 
     async def frame(self, timeout=10):
-        """The next frame that is no ping."""
+        """The next frame that is no ping; what is said of the log is kept."""
         while True:
             async with asyncio.timeout(timeout):
                 frame = json.loads(await self.socket.recv())
@@ -217,7 +231,9 @@ class Viewer:
             self._events += frame["type"] == "event"
             if frame["type"] != "event" or self._events <= MAX_CHECKED:
                 frame_schemas.check(frame)
-            if frame["type"] != "ping":
+            if frame["type"] == "log":
+                self.logs.append(frame["connected"])
+            elif frame["type"] != "ping":
                 return frame
 
     async def frames(self, count, timeout=20):

@@ -122,6 +122,7 @@ async def test_a_gateway_waits_for_its_broker(start_gateway, feed, watch, broker
             pong = await viewer.ask(action="ping")
             await viewer.socket.send('{"id":2,"action":"subscribe","experiment_id":"exp-1"}')
             quiet = await viewer.quiet()
+            await asyncio.sleep(3.5)
             await asyncio.to_thread(broker.start)
             subscribed = await viewer.frame(60)
             async with feed() as log:
@@ -133,6 +134,7 @@ async def test_a_gateway_waits_for_its_broker(start_gateway, feed, watch, broker
     assert (503, 200) == (history.status_code, alive.status_code)
     assert ("pong", True, "subscribed") == (pong["type"], quiet, subscribed["type"])
     assert {"n": 1} == live["event"]["data"]
+    assert False is viewer.logs[0]
 
 
 async def test_a_broker_that_restarts_costs_nothing(start_gateway, feed, watch, broker):

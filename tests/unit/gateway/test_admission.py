@@ -161,7 +161,7 @@ def test_the_catalogue_lists_the_latest_first_and_forgets_the_silent():
     catalog = Catalog(limit=2)
     for offset, experiment in enumerate("abcb"):
         catalog.add(entry(experiment, offset))
-    listed = catalog.listing()
+    listed = catalog.listing(0)
 
     assert [("b", 2), ("c", 1)] == [(one.experiment_id, one.events) for one in listed]
     assert ("t1", "t3") == (listed[0].first.type, listed[0].last.type)

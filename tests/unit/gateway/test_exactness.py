@@ -10,18 +10,32 @@ import json
 import struct
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopcast.broker.interface import Delivery
 from loopcast.errors import BrokerUnavailable
 from loopcast.position import Position
-from loopcast.topology import APP_ID, HEARTBEAT
+from loopcast.topology import APP_ID, HEARTBEAT, Topology
+from loopcast_gateway import blocks
 from loopcast_gateway.catchup import CatchUp
 from loopcast_gateway.dialects import JSON
+from loopcast_gateway.digest import Digest
+from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub
 from loopcast_gateway.partition import Partition
+from loopcast_gateway.places import Places
+from loopcast_gateway.protocol import Subscribe
+from loopcast_gateway.prover import Prover
+from loopcast_gateway.resume import LEAD_IN
 from loopcast_gateway.tally import Tally
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _blocks_of_any_size():
+    yield
+    blocks.BLOCK_OFFSETS = OFFSETS
 
 
 class Log:
@@ -39,7 +53,8 @@ class Log:
             return
         repeat, experiment = experiment.isupper(), experiment.lower()
         number = self._sequences[experiment] = max(1, self._sequences[experiment] + (not repeat))
-        headers = {"experiment": experiment, "run": experiment, "emitter": "e", "sequence": number, "recorded": number}
+        headers = {"experiment": experiment, "run": experiment, "emitter": "e", "sequence": number}
+        headers["recorded"] = offset * 10**6
         body = f'{{"experiment":"{experiment}","n":{number}}}'.encode()
         self._add(offset, f"{experiment}-{number}", "t", body, headers)
 
@@ -66,30 +81,27 @@ class Log:
         return found
 
 
-class History:
-    """Reads the log in small batches, giving way to everything else between them."""
+class Memory(History):
+    """Reads the log in small batches, giving way to everything else between them; blocks and sharing are real."""
 
-    def __init__(self, log, batch):
+    def __init__(self, log, batch, cache):
+        super().__init__(None, "", Topology(), name="memory", cache_bytes=cache)
         self._log = log
         self._batch = batch
 
-    async def read(self, partition, stretch, *, start=None):  # noqa: ARG002
-        begin = stretch.start
-        while not stretch.empty and not stretch.done:
+    async def _batches(self, partition, start, *, prefetch=2000):  # noqa: ARG002
+        begin = 0 if start == "first" else start
+        if isinstance(begin, str):
+            # By time a broker is exact to the chunk only.
+            late = [m.offset for m in self._log.messages if m.headers.get("recorded", 0) >= int(begin[1:]) * 10**6]
+            begin = max(0, (late[0] if late else self._log.messages[-1].offset) - 3)
+        while True:
             await asyncio.sleep(0)
             batch = [m for m in self._log.messages if m.offset >= begin][: self._batch]
             if not batch:
                 raise BrokerUnavailable("silent")
-            yield stretch.feed(batch)
+            yield batch
             begin = batch[-1].offset + 1
-
-    async def first(self, partition, offset):  # noqa: ARG002
-        await asyncio.sleep(0)
-        begin = 0 if offset == "first" else offset
-        for message in self._log.messages:
-            if message.offset >= begin:
-                return message
-        raise BrokerUnavailable("silent")
 
 
 class Tail:
@@ -100,6 +112,18 @@ class Tail:
         self.ready = asyncio.Event()
         self._log = log
         self._read = 0
+
+    def begin_at(self, number):
+        """Leave out the first messages, as a gateway does that starts on a long log."""
+        self._read = number
+        self.partition.lead_in(self._log.messages[:number][-LEAD_IN:])
+
+    def complete(self):
+        """Know of all that was read and of what stood in the log before."""
+        digest = Digest()
+        for message in self._log.messages[: self._read]:
+            digest.read(message, 0)
+        self.partition.complete(digest)
 
     def catch_up(self, count):
         batch = self._log.messages[self._read : self._read + count]
@@ -145,14 +169,23 @@ class Viewer:
 class World:
     """All of them together."""
 
-    def __init__(self, *, ring, batch):
+    def __init__(self, *, ring, batch, block, cache, before):
+        blocks.BLOCK_OFFSETS = block
         self.log = Log()
         self.partition = Partition(0, ring_events=ring, ring_bytes=10**6, ring_total_bytes=10**6)
         self.tail = Tail(self.log, self.partition)
         self.hub = Hub(1)
         self.viewer = Viewer()
-        self.catch_up = CatchUp(self.hub, [self.tail], History(self.log, batch), Tally(), max_scan=10**6)
+        history = Memory(self.log, batch, cache)
+        prover, places = Prover([self.tail], history), Places([self.tail], history, max_scan=10**6)
+        self.catch_up = CatchUp(
+            self.hub, [self.tail], history, prover=prover, places=places, tally=Tally(), max_scan=10**6
+        )
         self.tasks = []
+        for experiment in before:
+            self.log.append(experiment)
+        self.tail.begin_at(len(before))
+        self.partition.whole = not before
         self.log.append(None)
         self.read(1)
         self.tail.ready.set()
@@ -161,25 +194,40 @@ class World:
         self.hub.dispatch(0, self.tail.catch_up(count))
 
     def subscribe(self, experiment, start):
-        """From "now", "earliest", or behind the n-th message that was read; where it begins, None if it is refused."""
+        """
+        From "now", "earliest", behind the n-th message that was read, at its time, or the last n events.
+
+        Where it begins, None if it is refused.
+        """
         if self.hub.get(self.viewer, experiment) is not None:
             return None
         subscription = self.hub.add(self.viewer, experiment)
         tail = self.partition.tail
-        if start == "now":
-            self.hub.place(subscription, {0: tail}, [tail])
-            self.catch_up.from_now(subscription, None)
-            return tail
-        if start == "earliest":
-            self.hub.place(subscription, {0: -1}, [tail])
-            self._run(self.catch_up.from_earliest(subscription, None))
-            return -1
         known = [message for message in self.log.messages if message.offset <= tail]
-        anchor = known[start % len(known)]
-        self.hub.place(subscription, {0: anchor.offset}, [tail])
-        position = Position.of(0, anchor.offset, anchor.message_id)
-        self._run(self.catch_up.from_positions(subscription, {0: position}, None))
-        return anchor.offset
+        behind, resumed = -1, {}
+        command = Subscribe(experiment_id=experiment, start=start if isinstance(start, str) else "now")
+        if start == "now":
+            behind = tail
+        elif isinstance(start, tuple):
+            how, number = start
+            anchor = known[number % len(known)]
+            behind = anchor.offset
+            if how == "resume":
+                resumed = {0: Position.of(0, anchor.offset, anchor.message_id)}
+                command.resume = str(resumed[0])
+            elif how == "since":
+                command.since_ts = anchor.offset
+            else:
+                command.start, command.limit = "last", number
+                mine = [o for e, _, o in self.log.events() if o <= tail and experiment in (e, "*")]
+                behind = mine[-number - 1] if len(mine) > number else -1
+                behind = tail if number == 0 else behind
+        self.hub.place(subscription, {0: behind if start == "now" else -1}, [tail])
+        if start == "now":
+            self.catch_up.from_now(subscription, command)
+        else:
+            self._run(self.catch_up.with_history(subscription, command, resumed))
+        return behind
 
     def _run(self, work):
         self.tasks.append(asyncio.get_running_loop().create_task(work))
@@ -190,6 +238,8 @@ class World:
                 self.log.append(experiment)
         elif what == "read":
             self.read(value)
+        elif what == "complete":
+            self.tail.complete()
         elif what == "full":
             self.viewer.read(value)
         else:
@@ -199,6 +249,7 @@ class World:
     async def settle(self):
         """Let the viewer read, and the tail reach the end, until nothing more happens."""
         self.viewer.read(False)
+        self.tail.complete()
         self.read(len(self.log.messages))
         await asyncio.gather(*self.tasks)
 
@@ -209,18 +260,30 @@ class World:
         return [f for f in self.viewer.frames if f["type"] == kind]
 
 
-starts = st.one_of(st.sampled_from(["now", "earliest"]), st.integers(0, 40))
+OFFSETS = blocks.BLOCK_OFFSETS
+starts = st.one_of(
+    st.sampled_from(["now", "earliest"]), st.tuples(st.sampled_from(["resume", "since", "last"]), st.integers(0, 40))
+)
 happenings = st.one_of(
     st.tuples(st.just("publish"), st.lists(st.sampled_from(["a", "b", "A", None]), max_size=8)),
     st.tuples(st.just("read"), st.integers(1, 6)),
     st.tuples(st.just("turns"), st.integers(1, 12)),
     st.tuples(st.just("full"), st.booleans()),
+    st.tuples(st.just("complete"), st.none()),
 )
 subscriptions = st.one_of(
     st.tuples(st.just("subscribe"), st.sampled_from(["a", "b", "*"]), starts),
     st.tuples(st.just("unsubscribe"), st.sampled_from(["a", "b", "*"])),
 )
-worlds = st.fixed_dictionaries({"ring": st.integers(1, 6), "batch": st.integers(1, 7)})
+worlds = st.fixed_dictionaries(
+    {
+        "ring": st.integers(1, 6),
+        "batch": st.integers(1, 7),
+        "block": st.sampled_from([4, 8, 4096]),
+        "cache": st.sampled_from([0, 10_000, 10**6]),
+        "before": st.lists(st.sampled_from(["a", "b", "A", None]), max_size=12),
+    }
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -247,6 +310,7 @@ def test_one_subscription_is_exact(shape, before, experiment, start, after):
     assert [] == world.said("gap")
     if start != "now":
         assert 1 == len(world.said("caught_up"))
+        assert all(frame.get("reason") is None for frame in world.said("subscribed"))
 
 
 @settings(max_examples=500, deadline=None)
@@ -338,7 +402,8 @@ def test_a_position_of_another_log_is_never_resumed(shape, published, offset):
         subscription = world.hub.add(world.viewer, "a")
         world.hub.place(subscription, {0: offset}, [world.partition.tail])
         position = Position.of(0, offset, "an id of another log")
-        await world.catch_up.from_positions(subscription, {0: position}, None)
+        command = Subscribe(experiment_id="a", resume=str(position))
+        await world.catch_up.with_history(subscription, command, {0: position})
         world.log.append("a")
         world.read(100)
         return world

@@ -56,8 +56,8 @@ def make_app(gateway: Gateway) -> ASGIApp:
     @app.get("/v1/experiments")
     async def experiments() -> Response:
         """Every experiment that was seen, the most recently active first."""
-        listed = [one for tail in gateway.tails for one in tail.partition.catalog.listing()]
-        listed.sort(key=lambda one: one.last.recordedtime, reverse=True)
+        listed = [one for tail in gateway.tails for one in tail.partition.catalog.listing(tail.partition.number)]
+        listed.sort(key=lambda one: one.last.recordedtime or "", reverse=True)
         whole = all(tail.partition.whole and tail.ready.is_set() for tail in gateway.tails)
         return _json(Experiments(experiments=listed[:MAX_EXPERIMENTS], complete=whole))
 

@@ -1,23 +1,29 @@
-"""What there is to watch: each experiment that the log has shown, with its first and last event."""
+"""What there is to watch: each experiment that the log has shown, with its first and last event, and where they are."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import msgspec
 
 from loopcast.events import format_time
+from loopcast.position import Position
 from loopcast_gateway.entry import Entry
+from loopcast_gateway.spans import Mark, Segment, Trail, mark_of
 
-__all__ = ["Catalog", "Listed", "Mark"]
+__all__ = ["Catalog", "Listed", "Shown"]
+
+MAX_EXPERIMENTS = 10_000
+MAX_SPANS = 100_000
 
 
-class Mark(msgspec.Struct):
+class Shown(msgspec.Struct, omit_defaults=True):
     """An event of an experiment, without its content."""
 
-    pos: str
-    type: str
-    recordedtime: str
+    pos: str | None = None
+    type: str | None = None
+    recordedtime: str | None = None
 
 
 class Listed(msgspec.Struct):
@@ -25,24 +31,35 @@ class Listed(msgspec.Struct):
 
     experiment_id: str
     events: int
-    first: Mark
-    last: Mark
+    first: Shown
+    last: Shown
 
 
-class _Seen:
-    __slots__ = ("events", "first", "last")
+class _Record(msgspec.Struct, array_like=True):
+    version: int
+    everything: Trail | None
+    seen: list[tuple[str, Trail]]
+    forgotten: int
 
-    def __init__(self, entry: Entry) -> None:
-        self.events = 0
-        self.first = self.last = entry
+
+VERSION = 1
+_decoder = msgspec.msgpack.Decoder(_Record)
 
 
 class Catalog:
-    """Experiments by the time of their last event; beyond `limit`, those that were silent longest are left out."""
+    """
+    Experiments by the time of their last event; beyond `limit`, those that were silent longest are left out.
 
-    def __init__(self, limit: int = 10_000) -> None:
+    Where the events of an experiment are is known for all of the log that was read. Beyond `max_spans` in all it is
+    known less precisely, and a replay reads more than it needs.
+    """
+
+    def __init__(self, *, limit: int = MAX_EXPERIMENTS, max_spans: int = MAX_SPANS) -> None:
         self._limit = limit
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._max_spans = max_spans
+        self._spans = 0
+        self._seen: OrderedDict[str, Trail] = OrderedDict()
+        self._everything: Trail | None = None
         self.forgotten = 0
         """How many experiments were left out."""
 
@@ -51,23 +68,93 @@ class Catalog:
 
     def add(self, entry: Entry) -> None:
         """Note an event."""
-        seen = self._seen.get(entry.experiment)
-        if seen is None:
-            seen = self._seen[entry.experiment] = _Seen(entry)
-        seen.events += 1
-        seen.last = entry
+        if self._everything is None:
+            self._everything = Trail.begin(entry)
+        trail = self._seen.get(entry.experiment)
+        if trail is None:
+            trail = self._seen[entry.experiment] = Trail.begin(entry)
+            if len(self._seen) > self._limit:
+                self._forget_one()
         self._seen.move_to_end(entry.experiment)
-        if len(self._seen) > self._limit:
-            self._seen.popitem(last=False)
-            self.forgotten += 1
+        mark = mark_of(entry)
+        self._spans += self._everything.add(entry, mark) + trail.add(entry, mark)
+        if self._spans > self._max_spans:
+            self._thin()
 
-    def listing(self) -> list[Listed]:
+    def trail(self, experiment: str | None) -> Trail | None:
+        """The events of `experiment` (None is all) by their places; None where none were seen, or it was left out."""
+        return self._everything if experiment is None else self._seen.get(experiment)
+
+    def segments(self, experiment: str | None, partition: int, behind: int, until: int, since: int) -> list[Segment]:
+        """What to read for its events above `behind`, up to `until`, later than `since` (microseconds)."""
+        trail = self.trail(experiment)
+        if trail is not None:
+            return trail.segments(partition, behind, until, since=since)
+        return [Segment(behind, until)] if self.forgotten and until > behind else []
+
+    def cut(self, first: int) -> None:
+        """The log begins at the offset `first`: forget what was before."""
+        for experiment in [e for e, trail in self._seen.items() if trail.last.offset < first]:
+            del self._seen[experiment]
+        for trail in (*self._seen.values(), *([self._everything] if self._everything is not None else [])):
+            if trail.spans and trail.spans[0].first < first:
+                trail.cut(first)
+        self._count()
+
+    def listing(self, partition: int) -> list[Listed]:
         """The experiments, the most recently active first."""
         return [
-            Listed(experiment_id=experiment, events=seen.events, first=_mark(seen.first), last=_mark(seen.last))
-            for experiment, seen in reversed(self._seen.items())
+            Listed(
+                experiment_id=experiment,
+                events=trail.events,
+                first=_shown(trail.first, partition),
+                last=_shown(trail.last, partition),
+            )
+            for experiment, trail in reversed(self._seen.items())
         ]
 
+    def dump(self) -> bytes:
+        """The catalogue for a checkpoint."""
+        return msgspec.msgpack.encode(_Record(VERSION, self._everything, list(self._seen.items()), self.forgotten))
 
-def _mark(entry: Entry) -> Mark:
-    return Mark(pos=entry.pos, type=entry.type, recordedtime=format_time(entry.recorded))
+    def load(self, record: bytes) -> None:
+        """
+        Read back what :meth:`dump` gave.
+
+        Raises:
+            ValueError: it did not, or another version did.
+        """
+        try:
+            stored = _decoder.decode(record)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"this is no catalogue: {error}") from None
+        if stored.version != VERSION:
+            raise ValueError(f"this catalogue has version {stored.version}; this program knows {VERSION}")
+        self._everything, self._seen, self.forgotten = stored.everything, OrderedDict(stored.seen), stored.forgotten
+        self._count()
+
+    def _forget_one(self) -> None:
+        _, trail = self._seen.popitem(last=False)
+        self._spans -= len(trail.spans)
+        self.forgotten += 1
+
+    def _thin(self) -> None:
+        trails: Sequence[Trail] = [*self._seen.values(), *([self._everything] if self._everything is not None else [])]
+        longest = max(len(trail.spans) for trail in trails)
+        for trail in trails:
+            if len(trail.spans) * 2 > longest:
+                self._spans -= trail.thin()
+
+    def _count(self) -> None:
+        self._spans = sum(len(trail.spans) for trail in self._seen.values())
+        self._spans += 0 if self._everything is None else len(self._everything.spans)
+        if self._spans > self._max_spans:
+            self._thin()
+
+
+def _shown(mark: Mark, partition: int) -> Shown:
+    if not mark.id:
+        return Shown()
+    return Shown(
+        pos=str(Position.of(partition, mark.offset, mark.id)), type=mark.type, recordedtime=format_time(mark.recorded)
+    )

@@ -1,97 +1,147 @@
-"""How a subscription begins: from now, from the earliest event, or behind a position that the log must prove."""
+"""How a subscription begins: from now, or behind a place in the log that is asked for, found and proven first."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from loopcast.errors import BrokerError, LogChanged
 from loopcast.position import Anchor, Position
-from loopcast_gateway.chase import Chase, Lost
+from loopcast.routing import ANYWHERE
+from loopcast_gateway.chase import Chase
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub, Lane, Subscription
-from loopcast_gateway.protocol import CaughtUp, Earliest, Frame, Gap, Id, Reason, Subscribed
+from loopcast_gateway.open_runs import Run
+from loopcast_gateway.patience import patiently
+from loopcast_gateway.places import Places
+from loopcast_gateway.protocol import (
+    DEFAULT_LAST,
+    CaughtUp,
+    Earliest,
+    Frame,
+    Gap,
+    Reason,
+    Snapshot,
+    Subscribe,
+    Subscribed,
+)
 from loopcast_gateway.prover import Prover
+from loopcast_gateway.reading import Lost
+from loopcast_gateway.spans import total
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
 
 __all__ = ["CatchUp"]
 
+Begins = Mapping[int, Position | int]
+"""By partition, behind which message or offset a history begins."""
+
 
 class CatchUp:
     """Begins the subscriptions of one gateway. A replay reads `max_scan` messages of a partition at most."""
 
-    def __init__(self, hub: Hub, tails: Sequence[Tail], history: History, tally: Tally, *, max_scan: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        tails: Sequence[Tail],
+        history: History,
+        *,
+        prover: Prover,
+        places: Places,
+        tally: Tally,
+        max_scan: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._hub = hub
         self._tails = tails
         self._history = history
-        self._prover = Prover(tails, history)
+        self._prover = prover
+        self._places = places
         self._tally = tally
         self._max_scan = max_scan
+        self._clock = clock
 
-    def from_now(self, subscription: Subscription, id_: Id | None) -> None:
+    def from_now(self, subscription: Subscription, command: Subscribe) -> None:
         """Go live at once."""
         experiment = subscription.experiment
-        _say(subscription, Subscribed(id=id_, experiment_id=experiment, pos=self._ends(subscription)))
+        _say(subscription, Subscribed(id=command.id, experiment_id=experiment, pos=self._ends(subscription)))
+        self._snapshot(subscription, command)
         for lane in subscription.lanes:
             self._hub.go_live(subscription, lane)
 
-    async def from_earliest(self, subscription: Subscription, id_: Id | None) -> None:
-        """Send all that the log has, or as much of its end as one replay may read, and say which."""
-        begins = [await self._beginning(lane) for lane in subscription.lanes]
-        cut = any(behind >= 0 for behind in begins)
-        _say(
-            subscription,
-            Subscribed(
-                id=id_,
-                experiment_id=subscription.experiment,
-                recovered=False if cut else None,
-                reason=Reason.LIMIT if cut else None,
-            ),
-        )
-        await self._catch_up(subscription, begins)
-
-    async def from_positions(
-        self, subscription: Subscription, positions: Mapping[int, Position], id_: Id | None
+    async def with_history(
+        self, subscription: Subscription, command: Subscribe, resumed: Mapping[int, Position]
     ) -> None:
-        """Send what came after `positions` where the log proves that nothing of it is missing; else go on from now."""
-        ends = self._ends(subscription)
-        reason: str | None = None
-        for lane in subscription.lanes:
-            reason = reason or await self._reason(positions[lane.partition])
-        self._tally.resumes[reason or "recovered"] += 1
-        begins: list[Position | int] = [positions[lane.partition] for lane in subscription.lanes]
+        """Send the history that is asked for, then go live. What cannot be had is said, and it goes on from now."""
+        begins: Begins | None = None
+        try:
+            begins, reason = await patiently(lambda: self._begins(subscription, command, resumed))
+        except (Lost, BrokerError, TimeoutError) as error:
+            reason = _reason_of(error)
+        if resumed:
+            self._tally.resumes[reason or "recovered"] += 1
         earliest = None
-        if reason is None:
-            ends = _one_or_many([str(position) for position in positions.values()])
-        else:
-            begins = [lane.origin for lane in subscription.lanes]
+        if resumed and reason is not None:
             with contextlib.suppress(BrokerError):
                 earliest = await self._earliest(subscription.lanes[0])
+        if not self._hub.active(subscription):
+            return
         _say(
             subscription,
             Subscribed(
-                id=id_,
+                id=command.id,
                 experiment_id=subscription.experiment,
-                pos=ends,
-                recovered=reason is None,
+                pos=self._begin_pos(subscription, begins, resumed),
+                recovered=False if reason is not None else (True if resumed else None),
                 reason=reason,
                 earliest=earliest,
             ),
         )
+        self._snapshot(subscription, command)
         await self._catch_up(subscription, begins)
 
-    async def _catch_up(self, subscription: Subscription, begins: Sequence[Position | int]) -> None:
-        sent = 0
-        for lane, begin in zip(subscription.lanes, begins, strict=True):
-            partition = self._tails[lane.partition].partition
+    async def _begins(
+        self, subscription: Subscription, command: Subscribe, resumed: Mapping[int, Position]
+    ) -> tuple[Begins | None, str | None]:
+        """Where the history begins in each partition, None where it cannot; and why something is left out, if it is."""
+        experiment = None if subscription.experiment == ANYWHERE else subscription.experiment
+        origins = {lane.partition: lane.origin for lane in subscription.lanes}
+        limit, reason = command.limit, None
+        # Partitions of which nothing was seen yet are those of `from: earliest`.
+        begins: dict[int, Position | int] = {**dict.fromkeys(origins, -1), **resumed}
+        if resumed:
+            for position in resumed.values():
+                if (reason := await self._reason(experiment, position, limit)) is not None:
+                    return None, reason
+        else:
+            begins = dict.fromkeys(origins, -1)
+            if command.since_ts is not None:
+                begins = {n: await self._places.since(experiment, n, command.since_ts) for n in origins}
+            elif command.start == "last" and limit is None:
+                limit = DEFAULT_LAST
+        if limit is None and not resumed:
+            for number, begin in begins.items():
+                begins[number], cut = await self._places.within_reach(experiment, number, _offset(begin))
+                reason = Reason.LIMIT if cut else reason
+        if limit is not None:
+            newest = await self._places.newest(experiment, origins, limit, subscription.filter)
+            if newest.cuts({n: _offset(begin) for n, begin in begins.items()}):
+                reason = None if command.start == "last" and not resumed and command.since_ts is None else Reason.LIMIT
+            begins = {n: max(begin, newest.begins[n], key=_offset) for n, begin in begins.items()}
+        # What came after the subscription was asked for is its to have, whatever history is.
+        return {n: min(begin, origins[n], key=_offset) for n, begin in begins.items()}, reason
+
+    async def _catch_up(self, subscription: Subscription, begins: Begins | None) -> None:
+        sent, begun, source = 0, time.perf_counter(), "ring"
+        for lane in subscription.lanes:
             chase = Chase(
                 self._hub,
-                partition,
+                self._tails[lane.partition].partition,
                 self._history,
                 subscription=subscription,
                 lane=lane,
-                begin=begin,
+                begin=lane.origin if begins is None else begins[lane.partition],
                 max_scan=self._max_scan,
             )
             try:
@@ -99,6 +149,10 @@ class CatchUp:
             except (Lost, BrokerError) as error:
                 await self._go_on_from_now(subscription, lane, _reason_of(error))
             sent += chase.sent
+            source = "stream" if chase.scanned else source
+        self._tally.replays[source] += 1
+        self._tally.replayed += sent
+        self._tally.replay_seconds.append((source, time.perf_counter() - begun))
         if self._hub.active(subscription) and not subscription.lingers:
             frame = CaughtUp(experiment_id=subscription.experiment, pos=self._ends(subscription), events=sent)
             _say(subscription, frame)
@@ -108,29 +162,20 @@ class CatchUp:
         tail = self._tails[lane.partition]
         await tail.ready.wait()
         if self._hub.active(subscription):
+            self._tally.gaps[reason] += 1
             _say(subscription, Gap(experiment_id=subscription.experiment, reason=reason, pos=tail.partition.pos))
             self._hub.go_live(subscription, lane)
 
-    async def _reason(self, position: Position) -> str | None:
+    async def _reason(self, experiment: str | None, position: Position, limit: int | None) -> str | None:
         """Why `position` cannot be resumed from; None if it can."""
-        try:
-            verdict = await self._prover.prove(position)
-        except (BrokerError, TimeoutError) as error:
-            return _reason_of(error)
+        verdict = await self._prover.prove(position)
         if verdict is not Anchor.PROVEN:
             return str(verdict)
-        tail = self._tails[position.partition].partition.tail
-        return Reason.LIMIT if tail - position.offset > self._max_scan else None
-
-    async def _beginning(self, lane: Lane) -> int:
-        """The offset behind which a replay of everything begins: -1, or as far back as one replay may read."""
-        partition = self._tails[lane.partition].partition
-        if partition.tail >= self._max_scan:
-            with contextlib.suppress(BrokerError):
-                first = await self._history.first(lane.partition, "first")
-                if partition.tail - first.offset >= self._max_scan:
-                    return partition.tail - self._max_scan
-        return -1
+        partition = self._tails[position.partition].partition
+        if limit is not None or partition.since(experiment, position.offset) is not None:
+            return None
+        segments = partition.segments(experiment, position.offset, partition.tail)
+        return Reason.LIMIT if total(segments) > self._max_scan else None
 
     async def _earliest(self, lane: Lane) -> Earliest:
         first = await self._history.first(lane.partition, "first")
@@ -139,6 +184,25 @@ class CatchUp:
             pos=str(Position.of(lane.partition, first.offset, first.message_id)),
             ts=recorded / 1e6 if isinstance(recorded, int) else float(first.timestamp),
         )
+
+    def _snapshot(self, subscription: Subscription, command: Subscribe) -> None:
+        if not command.snapshot:
+            return
+        experiment = None if subscription.experiment == ANYWHERE else subscription.experiment
+        runs: list[Run] = []
+        for lane in subscription.lanes:
+            runs += self._tails[lane.partition].partition.digest.runs.open(experiment, self._clock())
+        _say(subscription, Snapshot(experiment_id=subscription.experiment, pos=self._ends(subscription), runs=runs))
+
+    def _begin_pos(
+        self, subscription: Subscription, begins: Begins | None, resumed: Mapping[int, Position]
+    ) -> str | list[str] | None:
+        if begins is None:
+            return self._ends(subscription)
+        if begins == resumed:
+            return _one_or_many([str(position) for position in resumed.values()])
+        # What stands before an event that was found is not known by its id.
+        return None
 
     def _ends(self, subscription: Subscription) -> str | list[str] | None:
         """The end of the log, in the form in which `subscription` resumes by it."""
@@ -149,6 +213,10 @@ class CatchUp:
 
 def _say(subscription: Subscription, frame: Frame) -> None:
     subscription.viewer.say(frame)
+
+
+def _offset(begin: Position | int) -> int:
+    return begin.offset if isinstance(begin, Position) else begin
 
 
 def _one_or_many(tokens: list[str]) -> str | list[str] | None:

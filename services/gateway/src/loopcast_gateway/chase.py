@@ -12,24 +12,21 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
-from loopcast.errors import LoopcastError
-from loopcast.position import Anchor, Position
+from loopcast.position import Position
 from loopcast.routing import ANYWHERE
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.frames import CHUNK_BYTES
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub, Lane, Subscription
 from loopcast_gateway.partition import Partition
+from loopcast_gateway.patience import patiently
 from loopcast_gateway.protocol import Reason
+from loopcast_gateway.reading import Lost, Reading
 
-__all__ = ["Chase", "Lost", "Patient"]
+__all__ = ["Chase", "Patient"]
 
 STEP = 500
 """Events of a ring sent before others get a turn on the loop: about 2 ms."""
-
-
-class Lost(LoopcastError):
-    """The lane cannot go on where it is; the message is the reason as the protocol has it."""
 
 
 class Patient(Protocol):
@@ -73,6 +70,8 @@ class Chase:
         self._advance(begin.offset if isinstance(begin, Position) else begin)
         self.sent = 0
         """How many events were sent."""
+        self.scanned = 0
+        """How many messages of the stream were read for that."""
 
     async def run(self) -> None:
         """
@@ -86,7 +85,7 @@ class Chase:
             self._same_log()
             entries = self._partition.since(self._experiment, self._lane.cursor)
             if entries is None:
-                await self._read_stream()
+                await patiently(self._read_stream)
             elif len(entries) > STEP:
                 await self._send(entries[:STEP])
                 await asyncio.sleep(0)
@@ -95,20 +94,19 @@ class Chase:
 
     async def _read_stream(self) -> None:
         """Send what the stream has up to what this process has read when it began."""
-        until = self._partition.tail
-        stretch = self._partition.stretch(self._place, until)
-        async for entries in self._history.read(self._partition.number, stretch):
+        until, end = self._partition.tail, self._partition.pos
+        reading = Reading(self._partition, self._history, self._experiment, self._place, until)
+        async for entries in reading.batches():
             if not self._hub.active(self._subscription):
                 return
             self._same_log()
             await self._send(entries)
-            if stretch.scanned > self._budget:
+            if reading.scanned > self._budget:
                 raise Lost(Reason.LIMIT)
-        if stretch.verdict is not Anchor.PROVEN:
-            raise Lost(stretch.verdict or Reason.UNAVAILABLE)
-        self._budget -= stretch.scanned
-        if stretch.last is not None:
-            self._place = Position.of(self._partition.number, stretch.last.offset, stretch.last.message_id)
+        self._budget -= reading.scanned
+        self.scanned += reading.scanned
+        if end is not None:
+            self._place = Position.parse(end)
         self._advance(until)
 
     async def _send(self, entries: Sequence[Entry]) -> bool:

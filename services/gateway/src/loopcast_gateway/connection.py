@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -27,9 +28,9 @@ from loopcast_gateway import close_codes
 from loopcast_gateway.admission import Admitted, Refusal, admit
 from loopcast_gateway.close_codes import CloseCode
 from loopcast_gateway.dialects import DIALECTS, JSON, PROMPTLOOPER, Dialect
-from loopcast_gateway.frames import close_frame
+from loopcast_gateway.frames import close_frame, text_frame
 from loopcast_gateway.outbox import LineOutbox, Outbox
-from loopcast_gateway.protocol import ErrorName, Gap, Refused
+from loopcast_gateway.protocol import ErrorName, Gap, Lagging, Refused, encode
 from loopcast_gateway.protocol import Frame as Wire
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ __all__ = ["Connection"]
 
 HIGH_WATER = 64 * 1024
 """Bytes in the transport's own buffer, from which on chunks wait in the outbox."""
+
+UNSENT_BYTES = 128 * 1024
+"""
+What the kernel may hold of one viewer and not have sent (`TCP_NOTSENT_LOWAT`, tcp(7)).
+
+Without it the kernel takes 2.5 MB before it says that a viewer does not read: memory that no limit of ours counts, and
+writes that tell nobody anything. What is under way is not in this number, so a far viewer is not slowed down.
+"""
+
+LAGGING = 4
+"""From the limit's fourth part on, a viewer is told that it reads too slowly."""
 
 CLOSE_SECONDS = 3.0
 """How long a peer has to answer a close frame."""
@@ -52,8 +64,8 @@ class Connection(asyncio.Protocol):
     """A viewer. uvicorn makes one for each request to upgrade, so it may also be refused."""
 
     __slots__ = (
-        "_closing", "_flusher", "_gateway", "_known", "_outbox", "_parser", "_parts", "_paused", "_queued", "_room",
-        "_transport", "dialect", "errors",
+        "_closing", "_flusher", "_gateway", "_known", "_lagging", "_outbox", "_parser", "_parts", "_paused", "_queued",
+        "_room", "_transport", "dialect", "errors",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, known: set[Connection]) -> None:
@@ -67,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._flusher = gateway.flusher
         self._paused = False
         self._queued = False
+        self._lagging = False
         self._closing: asyncio.TimerHandle | None = None
         self._room: asyncio.Event | None = None
         self.errors = 0
@@ -80,6 +93,7 @@ class Connection(asyncio.Protocol):
         """End, for whatever reason."""
         del exc
         self._known.discard(self)
+        self._gateway.stalls.flows(self)
         if self._closing is not None:
             self._closing.cancel()
         if self._parser is not None:
@@ -102,10 +116,12 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The socket is full: what comes waits here."""
         self._paused = True
+        self._gateway.stalls.full(self, self.unsent, asyncio.get_running_loop().time())
 
     def resume_writing(self) -> None:
         """The socket takes more."""
         self._paused = False
+        self._gateway.stalls.flows(self)
         self.flush()
 
     def shutdown(self) -> None:
@@ -114,6 +130,16 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self.close(close_codes.RESTART)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the transport was given and the kernel has not taken."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait here, and in the transport."""
+        return self._outbox.size + self.unsent
 
     @property
     def congested(self) -> bool:
@@ -159,9 +185,18 @@ class Connection(asyncio.Protocol):
             self._gateway.tally.sent_bytes += len(chunk)
             transport.write(chunk)
         if self._paused:
-            if outbox.over(self._gateway.outbox_bytes, unsent=transport.get_write_buffer_size()):
-                self._too_slow()
-        elif self._room is not None:
+            waiting = outbox.size + transport.get_write_buffer_size()
+            if outbox.over(self._gateway.outbox_bytes, unsent=waiting - outbox.size):
+                self.too_slow("bytes")
+            elif outbox.size and not self._lagging and waiting > self._gateway.outbox_bytes // LAGGING:
+                self._lagging = True
+                frame = Lagging(outbox_bytes=waiting)
+                if self.dialect.frame(frame) is not None:
+                    # In front of what waits: behind it, it would come when it is no longer true.
+                    outbox.put_first(text_frame(encode(frame)))
+            return
+        self._lagging = False
+        if self._room is not None:
             self._make_room()
 
     def close(self, code: CloseCode) -> None:
@@ -197,6 +232,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        if (option := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:
+            self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
         # A parser of its own, because the one of the handshake keeps the handshake.
         self._parser = Parser(SERVER, state=OPEN, max_size=gateway.max_command_bytes, logger=_logger)
         self.dialect = PROMPTLOOPER if server.subprotocol is None else DIALECTS[server.subprotocol]
@@ -257,15 +294,17 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.close()
 
-    def _too_slow(self) -> None:
+    def too_slow(self, reason: str) -> None:
         """
-        Leave what waits unsent and close.
+        Leave what waits unsent and close; `reason` is the metric's label.
 
         The close frame goes behind what the socket already has, so a viewer that reads on within the time sees it.
         """
         self._outbox.clear()
+        self._gateway.stalls.flows(self)
         parser = self._parser
         if parser is not None and parser.state is OPEN:
+            self._gateway.tally.slow[reason] += 1
             self._gateway.gone(self)
             parser.send_close(close_codes.SLOW.code, close_codes.SLOW.reason)
             parser.data_to_send()

@@ -14,8 +14,9 @@ import msgspec
 
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.frames import event_text, join, join_lines, text_frame
+from loopcast_gateway.open_runs import ended_run
 from loopcast_gateway.promptlooper import PromptLooper
-from loopcast_gateway.protocol import NDJSON_SUBPROTOCOL, SUBPROTOCOL, Frame, Id, encode
+from loopcast_gateway.protocol import NDJSON_SUBPROTOCOL, SUBPROTOCOL, Eof, Frame, Id, encode
 
 __all__ = ["DIALECTS", "EVERY", "JSON", "NDJSON", "PROMPTLOOPER", "Dialect"]
 
@@ -61,7 +62,8 @@ class _Json:
     lines = False
 
     def live(self, entry: Entry, *, several: bool) -> bytes:
-        return entry.live_frame(several=several)
+        frame, eof = entry.live_frame(several=several), _eof(entry)
+        return frame if eof is None else frame + text_frame(encode(eof))
 
     def replayed(self, entry: Entry, *, several: bool) -> bytes:
         return entry.replay_frame(several=several)
@@ -83,7 +85,8 @@ class _Lines:
     lines = True
 
     def live(self, entry: Entry, *, several: bool) -> bytes:
-        return event_text(entry.pos, entry.envelope, partition=entry.partition if several else None)
+        text, eof = event_text(entry.pos, entry.envelope, partition=entry.partition if several else None), _eof(entry)
+        return text if eof is None else text + b"\n" + encode(eof)
 
     def replayed(self, entry: Entry, *, several: bool) -> bytes:
         return event_text(entry.pos, entry.envelope, replay=True, partition=entry.partition if several else None)
@@ -101,6 +104,12 @@ class _Lines:
 def _answer(entry: Entry, id_: Id | None, *, several: bool) -> bytes:
     partition = entry.partition if several else None
     return event_text(entry.pos, entry.envelope, replay=True, partition=partition, answers=msgspec.json.encode(id_))
+
+
+def _eof(entry: Entry) -> Eof | None:
+    """What follows the event by which a run ended."""
+    status = ended_run(entry)
+    return None if status is None else Eof(experiment_id=entry.experiment, run=entry.run, status=status)
 
 
 JSON: Dialect = _Json()

@@ -20,7 +20,7 @@ class Entry:
     and the frame for live viewers, is built once and kept.
     """
 
-    __slots__ = ("_frame", "_pos", "envelope", "experiment", "id", "offset", "partition", "recorded", "type")
+    __slots__ = ("_frame", "_pos", "envelope", "experiment", "id", "offset", "partition", "recorded", "run", "type")
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class Entry:
         type: str,  # noqa: A002 - the name of the CloudEvents attribute
         recorded: int,
         envelope: bytes,
+        run: str = "",
     ) -> None:
         self.partition = partition
         self.offset = offset
@@ -42,6 +43,8 @@ class Entry:
         self.recorded = recorded
         """When a producer took it, in microseconds since 1970; 0 where nobody said."""
         self.envelope = envelope
+        self.run = run
+        """The run's id; empty where nobody said."""
         self._pos: str | None = None
         self._frame: bytes | None = None
 
@@ -81,7 +84,7 @@ def to_entry(delivery: Delivery, partition: int) -> Entry | None:
     because a frame is spliced from it.
     """
     experiment = delivery.headers.get("experiment")
-    recorded = delivery.headers.get("recorded")
+    recorded, run = delivery.headers.get("recorded"), delivery.headers.get("run")
     if delivery.app_id == APP_ID and isinstance(experiment, str):
         type_, envelope = delivery.type, delivery.body
     elif delivery.app_id == APP_ID and delivery.type == HEARTBEAT:
@@ -89,6 +92,7 @@ def to_entry(delivery: Delivery, partition: int) -> Entry | None:
     else:
         event = from_delivery(delivery)
         experiment, type_, envelope, recorded = event.experiment, event.type, event.encode(), event.recorded
+        run = event.run
     return Entry(
         partition=partition,
         offset=delivery.offset,
@@ -97,6 +101,7 @@ def to_entry(delivery: Delivery, partition: int) -> Entry | None:
         type=type_,
         recorded=recorded if isinstance(recorded, int) else delivery.timestamp * 1_000_000,
         envelope=envelope,
+        run=run if isinstance(run, str) else "",
     )
 
 

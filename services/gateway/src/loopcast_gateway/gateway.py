@@ -26,13 +26,17 @@ from loopcast_gateway.entry import Entry
 from loopcast_gateway.flusher import Flusher
 from loopcast_gateway.history import History
 from loopcast_gateway.hub import Hub
+from loopcast_gateway.instruments import Instruments
+from loopcast_gateway.open_runs import Run
 from loopcast_gateway.pages import Pages
 from loopcast_gateway.partition import Partition
-from loopcast_gateway.protocol import Gap, GoAway, PingFrame
+from loopcast_gateway.places import Places
+from loopcast_gateway.protocol import Gap, GoAway, Log, PingFrame
 from loopcast_gateway.prover import Prover
 from loopcast_gateway.replay import Replays
 from loopcast_gateway.session import Sessions
 from loopcast_gateway.sse import EventStream
+from loopcast_gateway.stalls import Stalls
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
 
@@ -49,6 +53,11 @@ SPREAD_MS = 1000
 
 PING_SLOTS = 10
 REPORT_SECONDS = 1.0
+CHECKPOINT_SECONDS = 5.0
+"""How long the last checkpoint of a gateway that stops may take."""
+
+TOLD_SECONDS = 3.0
+"""For how long the log may be away before viewers are told: a connection that is made anew is no news."""
 
 
 class Gateway:
@@ -61,20 +70,32 @@ class Gateway:
         self.max_command_bytes = settings.max_command_bytes
         self.origins = Origins(settings.allowed_origins, loopback=is_loopback(settings.host))
         self.tally = Tally()
+        self.stalls: Stalls[Connection] = Stalls(settings.stall_seconds)
         self.flusher = Flusher(_soon)
         self._patient: dict[int, Flusher] = {}
         self.hub = Hub(topology.partitions)
-        self.history = History(client, url, topology, name=NAME)
+        self.history = History(client, url, topology, name=NAME, cache_bytes=settings.replay_cache_bytes)
         self.tails = [self._tail(client, n, stream) for n, stream in enumerate(topology.streams)]
-        prover = Prover(self.tails, self.history)
-        self.pages = [Pages(tail, self.history, prover, max_scan=settings.replay_max_scan) for tail in self.tails]
+        scan = settings.replay_max_scan
+        self.prover = Prover(self.tails, self.history)
+        self.places = Places(self.tails, self.history, max_scan=scan)
+        self.pages = [Pages(tail, self.history, self.prover, self.places, max_scan=scan) for tail in self.tails]
+        """The history of each partition, page by page."""
         self.replays = Replays(self.pages)
         self.streams: set[EventStream] = set()
         """Viewers by Server-Sent Events."""
         self.sessions = Sessions(
             self.hub,
             self.tails,
-            CatchUp(self.hub, self.tails, self.history, self.tally, max_scan=settings.replay_max_scan),
+            CatchUp(
+                self.hub,
+                self.tails,
+                self.history,
+                prover=self.prover,
+                places=self.places,
+                tally=self.tally,
+                max_scan=scan,
+            ),
             Answering(self.hub, self.tails, self.replays),
             self.tally,
             stats=self.stats,
@@ -83,8 +104,10 @@ class Gateway:
             ping_seconds=settings.ping_seconds,
         )
         self.draining = False
-        self._metrics = metrics
         self._latency = metrics.histogram(names.GATEWAY_LATENCY)
+        self._instruments = Instruments(metrics)
+        self._away_since: float | None = None
+        self._told_away = False
         self._known: set[Connection] = set()
         # Each connection is in one of these, and each of these is pinged in its turn.
         self._slots: list[set[Connection]] = [set() for _ in range(PING_SLOTS)]
@@ -123,6 +146,8 @@ class Gateway:
         """A handshake was finished."""
         min(self._slots, key=len).add(viewer)
         self.sessions.opened(viewer, experiments)
+        if self._told_away:
+            viewer.say(Log(connected=False))
 
     def gone(self, viewer: Connection) -> None:
         """A viewer is sent nothing more. Safe to call again."""
@@ -182,6 +207,8 @@ class Gateway:
         self.draining = True
         for stream in list(self.streams):
             stream.end()
+        # So that whoever takes over, or comes back, reads as little as there can be.
+        leaving = [asyncio.create_task(tail.leave_checkpoint()) for tail in self.tails]
         viewers = [viewer for slot in self._slots for viewer in slot]
         random.shuffle(viewers)
         window = min(len(viewers) / PACE, self.settings.drain_seconds * 0.8)
@@ -191,6 +218,23 @@ class Gateway:
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             self._send_away(viewer, SPREAD_MS + round(window * 1000))
+        await asyncio.wait(leaving, timeout=CHECKPOINT_SECONDS)
+
+    def open_runs(self, experiment: str) -> list[Run]:
+        """The runs of `experiment` (`*` is all) that go on, or wait to; the one that spoke last first."""
+        name = None if experiment == ANYWHERE else experiment
+        return [
+            run
+            for number in self.hub.covered(experiment)
+            for run in self.tails[number].partition.digest.runs.open(name, time.time())
+        ]
+
+    def runs(self, experiment: str) -> list[Run]:
+        """The runs of `experiment` (`*` is all), those that have ended lately too."""
+        name = None if experiment == ANYWHERE else experiment
+        return [
+            run for number in self.hub.covered(experiment) for run in self.tails[number].partition.digest.runs.of(name)
+        ]
 
     def entries(self, partition: Partition, entries: Sequence[Entry]) -> None:
         """Send on what is new in the log."""
@@ -205,6 +249,7 @@ class Gateway:
         """Tell who follows live that the log is not what it was; who catches up finds out by itself."""
         for subscription in self.hub.subscriptions(partition.number):
             if subscription.lane(partition.number).live:
+                self.tally.gaps[reason] += 1
                 frame = Gap(experiment_id=subscription.experiment, reason=reason, pos=partition.pos)
                 subscription.viewer.say(frame)
 
@@ -227,19 +272,27 @@ class Gateway:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            self.report()
+            self._close_stalled()
+            self._tell_of_the_log()
+            self._instruments.report(self)
 
-    def report(self) -> None:
-        """Bring the metrics up to date."""
-        self.tally.report(self._metrics)
-        followers = dict(self.hub.followers())
-        self._metrics.gauge(names.GATEWAY_CONNECTIONS).set(self.connections)
-        self._metrics.gauge(names.GATEWAY_SUBSCRIPTIONS, kind="all").set(followers.pop(ANYWHERE, 0))
-        self._metrics.gauge(names.GATEWAY_SUBSCRIPTIONS, kind="experiment").set(sum(followers.values()))
-        for tail in self.tails:
-            number = str(tail.partition.number)
-            self._metrics.gauge(names.GATEWAY_OFFSET, partition=number).set(tail.partition.tail)
-            self._metrics.gauge(names.BROKER_CONNECTED, connection=f"log.{number}").set(tail.connected)
+    def _tell_of_the_log(self) -> None:
+        """Tell every viewer when the log has been away for a while, and when it is back."""
+        now = asyncio.get_running_loop().time()
+        if all(tail.connected and tail.ready.is_set() for tail in self.tails):
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
+        away = self._away_since is not None and now - self._away_since >= TOLD_SECONDS
+        if away != self._told_away:
+            self._told_away = away
+            for viewer in [viewer for slot in self._slots for viewer in slot]:
+                viewer.say(Log(connected=not away))
+
+    def _close_stalled(self) -> None:
+        """Let nobody that stopped reading keep what it was given, or others waiting, for ever."""
+        for viewer in self.stalls.overdue(asyncio.get_running_loop().time(), lambda viewer: viewer.unsent):
+            viewer.too_slow("time")
 
     def _tail(self, client: Client, number: int, stream: str) -> Tail:
         settings = self.settings
@@ -258,6 +311,9 @@ class Gateway:
             backlog=settings.replay_max_scan,
             on_entries=self.entries,
             on_gap=self._gap,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            first=self.history.first,
+            on_reset=lambda partition: self.history.forget(partition.number),
         )
 
 

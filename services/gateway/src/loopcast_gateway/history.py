@@ -1,57 +1,76 @@
-"""Reading stretches of the log from the broker, on connections of their own, a few at a time."""
+"""Reading stretches of the log from the broker: block by block, each block once for all who ask for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Sequence
 
 from loopcast.broker.interface import Client, Delivery, StreamOffset
 from loopcast.broker.log import LogReader
-from loopcast.errors import BrokerUnavailable
+from loopcast.errors import BrokerUnavailable, LogChanged
+from loopcast.position import Anchor, Position, verify
 from loopcast.topology import Topology
+from loopcast_gateway.blocks import BLOCK_BYTES, OVERHEAD_BYTES, Block, Blocks, last_of_block
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.resume import Stretch
 
 __all__ = ["History"]
 
 READS = 8
-"""Reads at the same time; each is a connection, and the broker's disk is shared."""
+"""Reads at the same time; each is a connection, and the broker's disk is shared. Who waits is served in turn."""
 
 SILENCE_SECONDS = 5.0
 """A stream that gives nothing for so long, though there is something, is not there to be read."""
 
+STEP = 500
+"""Messages looked at before others get a turn on the loop: about 2 ms."""
+
+IDLE_SECONDS = 60.0
+"""For how long a block is kept that nobody asks for."""
+
 
 class History:
-    """The log of one broker, read by anybody who comes late."""
+    """
+    The log of one broker, read by anybody who comes late.
 
-    def __init__(self, client: Client, url: str, topology: Topology, *, name: str) -> None:
+    Nobody holds a read open while a viewer takes its time: a block is read to its end, and then handed out.
+    """
+
+    def __init__(self, client: Client, url: str, topology: Topology, *, name: str, cache_bytes: int) -> None:
         self._client = client
         self._url = url
         self._streams = topology.streams
         self._name = name
         self._slots = asyncio.Semaphore(READS)
+        self._blocks = [Blocks(cache_bytes // topology.partitions) for _ in topology.streams]
+        self._reading: dict[tuple[int, int], asyncio.Task[Block]] = {}
+        self.reads = 0
+        """How many blocks were read from the broker."""
 
-    async def read(
-        self, partition: int, stretch: Stretch, *, start: StreamOffset | None = None
-    ) -> AsyncGenerator[list[Entry], None]:
+    @property
+    def waiting(self) -> int:
+        """How many blocks are being read or wait for their turn."""
+        return len(self._reading)
+
+    async def read(self, partition: int, stretch: Stretch) -> AsyncGenerator[list[Entry], None]:
         """
-        The events of `stretch`, in batches; some are empty. `start` is where to begin if not at its own start.
+        The events of `stretch`, in batches; some are empty.
 
         Raises:
             BrokerUnavailable: the stream does not answer.
             LogChanged: the log is not what it was when the reading began.
         """
-        if stretch.empty:
-            return
-        async with (
-            self._slots,
-            contextlib.aclosing(self._batches(partition, stretch.start if start is None else start)) as batches,
-        ):
-            async for deliveries in batches:
-                yield stretch.feed(deliveries)
-                if stretch.done:
-                    return
+        offset = stretch.start
+        while not stretch.done:
+            block = await self._block(partition, offset, stretch.until)
+            deliveries = block.since(offset)
+            for start in range(0, len(deliveries), STEP):
+                yield stretch.feed(deliveries[start : start + STEP])
+                # What is in memory would else come without a turn for anybody else.
+                await asyncio.sleep(0)
+            offset = block.end + 1
 
     async def first(self, partition: int, offset: StreamOffset) -> Delivery:
         """
@@ -63,6 +82,61 @@ class History:
         """
         async with self._slots, contextlib.aclosing(self._batches(partition, offset, prefetch=1)) as batches:
             return (await anext(batches))[0]
+
+    def forget(self, partition: int) -> None:
+        """The partition's log is another one: nothing that was read of it counts."""
+        self._blocks[partition].clear()
+        for key in [key for key in self._reading if key[0] == partition]:
+            self._reading.pop(key)
+
+    async def _block(self, partition: int, offset: int, until: int) -> Block:
+        """The block that has `offset`; `until` is known to be in the log."""
+        blocks, now = self._blocks[partition], time.monotonic()
+        blocks.forget(now - IDLE_SECONDS)
+        found = blocks.find(offset, now)
+        if isinstance(found, Block):
+            return found
+        key = (partition, found)
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.create_task(self._read_block(key, max(until, offset)))
+            task.add_done_callback(lambda done: self._was_read(key, done))
+        # Whoever leaves must not take the read away from the others.
+        return await asyncio.shield(task)
+
+    def _was_read(self, key: tuple[int, int], task: asyncio.Task[Block]) -> None:
+        failed = task.cancelled() or task.exception() is not None
+        if self._reading.get(key) is not task:
+            return
+        del self._reading[key]
+        if not failed:
+            self._blocks[key[0]].add(task.result(), time.monotonic())
+
+    async def _read_block(self, key: tuple[int, int], until: int) -> Block:
+        partition, start = key
+        end = min(last_of_block(start), until)
+        before = self._blocks[partition].last_before(start)
+        deliveries: list[Delivery] = []
+        size = 0
+        begin = start if before is None else before.offset
+        async with self._slots, contextlib.aclosing(self._batches(partition, begin)) as batches:
+            self.reads += 1
+            async for batch in batches:
+                if before is not None:
+                    _prove(before, batch[0], self._streams[partition])
+                    before = None
+                for delivery in batch:
+                    if delivery.offset < start:
+                        continue
+                    if delivery.offset > end or size > BLOCK_BYTES:
+                        # Where retention took everything, nothing is there up to what it left.
+                        found = delivery.offset - 1
+                        return Block(start, min(end, found) if deliveries else found, deliveries)
+                    deliveries.append(delivery)
+                    size += len(delivery.body) + OVERHEAD_BYTES
+                if batch[-1].offset >= end:
+                    return Block(start, end, deliveries)
+        raise BrokerUnavailable(f"{self._streams[partition]} does not answer.")
 
     async def _batches(
         self, partition: int, start: StreamOffset, *, prefetch: int = 2000
@@ -78,3 +152,10 @@ class History:
                 except (TimeoutError, StopAsyncIteration):
                     raise BrokerUnavailable(f"{self._streams[partition]} does not answer.") from None
                 yield batch
+
+
+def _prove(known: Delivery, found: Delivery, stream: str) -> None:
+    """The block before and this one are of the same log, and nothing between them is lost."""
+    verdict = verify(Position.of(0, known.offset, known.message_id), found.offset, found.message_id)
+    if verdict is not Anchor.PROVEN:
+        raise LogChanged(f"{stream} is not what it was at offset {known.offset}.", reason=verdict)

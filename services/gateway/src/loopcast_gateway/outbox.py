@@ -40,6 +40,11 @@ class Outbox:
         """Add a finished WebSocket frame, which a control frame is whatever the chunks are."""
         self.put(frame)
 
+    def put_first(self, chunk: bytes) -> None:
+        """Add `chunk` in front of the others; chunks are whole frames."""
+        self._chunks.insert(0, chunk)
+        self.size += len(chunk)
+
     def take(self) -> bytes:
         """What to write next, at most :data:`WRITE_BYTES` unless one chunk is larger; empty if nothing waits."""
         chunks = self._chunks

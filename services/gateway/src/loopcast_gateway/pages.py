@@ -1,27 +1,28 @@
-"""Pages of history for HTTP: from the rings where they reach, else from the stream, never more than a bounded scan."""
+"""Pages of history, from the rings or the stream: bounded in events, in bytes and in what is read for them."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loopcast.errors import LoopcastError
 from loopcast.position import Anchor, Position
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.history import History
-from loopcast_gateway.protocol import Earliest, Reason
+from loopcast_gateway.partition import Partition
+from loopcast_gateway.places import CLOCKS_SECONDS, FIRST_BLOCK, Places, below
+from loopcast_gateway.protocol import Earliest
 from loopcast_gateway.prover import Prover
 from loopcast_gateway.query import Query
+from loopcast_gateway.reading import Lost, Reading
 from loopcast_gateway.tail import Tail
 
-__all__ = ["Gone", "Page", "Pages", "Sieve"]
+__all__ = ["MAX_BYTES", "Gone", "Page", "Pages", "Sieve"]
 
-CLOCKS_SECONDS = 60.0
-"""How far the clocks of producers and broker may differ: a stream is sought by the one, filtered by the other."""
-
-FIRST_BLOCK = 5_000
-"""Messages read first when the newest events are sought from the end; each further block is four times that."""
+MAX_BYTES = 8 * 1024 * 1024
+"""Of the events of one page: a page of the largest events would else take a gigabyte. One event always goes."""
 
 
 class Gone(LoopcastError):
@@ -40,21 +41,25 @@ class Page:
 
 
 class Pages:
-    """The history of one partition."""
+    """The history of one partition. `experiment` None is all of them."""
 
-    def __init__(self, tail: Tail, history: History, prover: Prover, *, max_scan: int) -> None:
+    def __init__(self, tail: Tail, history: History, prover: Prover, places: Places, *, max_scan: int) -> None:
         self._tail = tail
-        self._partition = tail.partition
         self._history = history
         self._prover = prover
+        self._places = places
         self._max_scan = max_scan
+
+    @property
+    def _partition(self) -> Partition:
+        return self._tail.partition
 
     async def page(self, experiment: str | None, query: Query) -> Page:
         """
-        The events of `experiment` (None is all) that `query` asks for.
+        The events of `experiment` that `query` asks for.
 
         Raises:
-            Gone: the log does not prove the position that was given.
+            Gone: the log does not prove the position that was given, or lost what is behind it meanwhile.
             BrokerError: the stream cannot be read.
             TimeoutError: the same.
         """
@@ -66,9 +71,25 @@ class Pages:
             return Page((), None, complete=True)
         if query.limit == 0:
             return Page((), None, complete=False)
+        try:
+            return await self._page(experiment, query)
+        except Lost as lost:
+            raise Gone(str(lost)) from None
+
+    async def _page(self, experiment: str | None, query: Query) -> Page:
+        partition = self._partition
+        until, end = partition.tail, partition.pos
+        if query.before is not None:
+            until, end = query.before.offset - 1, str(query.before)
+        after: Position | int = -1 if query.after is None else query.after
+        if query.after is None and query.since is not None:
+            after = await self._places.since(experiment, partition.number, query.since)
+            if query.anchored:
+                # What stands behind the anchor is wanted, whatever its time.
+                query = replace(query, since=None)
         if query.order == "newest":
-            return await self._newest(experiment, query)
-        return await self._oldest(experiment, query)
+            return await self._newest(experiment, query, after, until)
+        return await self._oldest(experiment, query, after, until, end)
 
     async def check(self, position: Position) -> None:
         """
@@ -96,78 +117,61 @@ class Pages:
             ts=recorded / 1e6 if isinstance(recorded, int) else float(first.timestamp),
         )
 
-    async def _oldest(self, experiment: str | None, query: Query) -> Page:
-        until = self._partition.tail if query.before is None else query.before.offset - 1
-        behind = -1 if query.after is None else query.after.offset
+    async def _oldest(
+        self, experiment: str | None, query: Query, after: Position | int, until: int, end: str | None
+    ) -> Page:
+        partition, shown, sieve = self._partition, _Shown(query), Sieve(experiment, query)
+        recent = partition.since(experiment, _offset(after))
+        if recent is not None:
+            shown.add(sieve.pick(entry for entry in recent if entry.offset <= until))
+        else:
+            reading = Reading(partition, self._history, experiment, after, until, since=_microseconds(query))
+            async for entries in reading.batches():
+                shown.add(sieve.pick(entries))
+                if shown.full or sieve.over:
+                    break
+                if reading.scanned > self._max_scan and reading.last is not None and reading.last.offset < until:
+                    return Page(shown.entries, str(reading.last), complete=False)
+        if shown.full:
+            return Page(shown.entries, shown.entries[-1].pos, complete=False)
+        place = shown.entries[-1].pos if shown.entries else end
+        return Page(shown.entries, place or (str(query.after) if query.after else None), complete=True)
+
+    async def _newest(self, experiment: str | None, query: Query, after: Position | int, until: int) -> Page:
+        behind = _offset(after)
         recent = self._partition.since(experiment, behind)
         if recent is not None:
-            found = list(Sieve(experiment, query).pick(e for e in recent if e.offset <= until))
-            return self._forward(found, query, whole=True, last=None)
-        stretch = self._partition.stretch(query.after if query.after is not None else -1, until)
-        start = None
-        if query.since is not None and query.after is None:
-            start = f"@{max(0, int(query.since - CLOCKS_SECONDS))}"
-        found, sieve = [], Sieve(experiment, query)
-        async for entries in self._history.read(self._partition.number, stretch, start=start):
-            found += sieve.pick(entries)
-            if len(found) > query.limit or stretch.scanned > self._max_scan or sieve.over:
-                break
-        if stretch.verdict is not Anchor.PROVEN:
-            raise Gone(stretch.verdict or Reason.UNAVAILABLE)
-        last = stretch.last
-        place = None if last is None else str(Position.of(self._partition.number, last.offset, last.message_id))
-        return self._forward(found, query, whole=stretch.done or sieve.over, last=place)
+            newest = _Newest(query)
+            newest.add(Sieve(experiment, query).pick(e for e in recent if e.offset <= until))
+            return newest.page(whole=True)
+        return await self._newest_of_stream(experiment, query, after, until)
 
-    def _forward(self, found: Sequence[Entry], query: Query, *, whole: bool, last: str | None) -> Page:
-        if len(found) > query.limit:
-            shown = found[: query.limit]
-            return Page(shown, shown[-1].pos, complete=False)
-        place = found[-1].pos if whole and found else last
-        return Page(found, place or (str(query.after) if query.after else None), complete=whole)
-
-    async def _newest(self, experiment: str | None, query: Query) -> Page:
-        until = self._partition.tail if query.before is None else query.before.offset - 1
-        behind = -1 if query.after is None else query.after.offset
-        recent = self._partition.since(experiment, behind)
-        if recent is not None:
-            found = Sieve(experiment, query).pick(e for e in recent if e.offset <= until)
-            return _backward(list(found), query, whole=True)
-        return await self._newest_of_stream(experiment, query, behind, until)
-
-    async def _newest_of_stream(self, experiment: str | None, query: Query, behind: int, until: int) -> Page:
+    async def _newest_of_stream(self, experiment: str | None, query: Query, after: Position | int, until: int) -> Page:
         """Read blocks from the end towards the beginning, because a stream is read forwards only."""
-        read: list[Entry] = []
-        found: list[Entry] = []
+        newest, behind = _Newest(query), _offset(after)
         block, scanned, high = FIRST_BLOCK, 0, until
-        whole = high <= behind
-        while not whole and len(found) <= query.limit and scanned < self._max_scan:
-            low = max(behind, high - block)
-            stretch = self._partition.stretch(low, high)
-            part: list[Entry] = []
-            async for entries in self._history.read(self._partition.number, stretch):
-                part += entries
-            read = [e for e in part if experiment is None or e.experiment == experiment] + read
-            found = list(Sieve(experiment, query).pick(read))
-            scanned += stretch.scanned
-            whole = low <= behind or (query.since is not None and bool(part) and not _near(part[0], query))
+        while high > behind and not newest.full and scanned < self._max_scan:
+            missing = query.limit + 1 - len(newest.entries)
+            low = max(behind, below(self._partition, experiment, missing, high, block))
+            begin = after if low == behind else low
+            reading = Reading(self._partition, self._history, experiment, begin, high, since=_microseconds(query))
+            part, sieve = _Newest(replace(query, limit=missing - 1), size=newest.size), Sieve(experiment, query)
+            async for entries in reading.batches():
+                part.add(sieve.pick(entries))
+            newest.put_before(part)
+            newest.place = reading.first or newest.place
+            scanned += reading.scanned
             high, block = low, block * 4
-        return _backward(found, query, whole=whole)
+        return newest.page(whole=high <= behind)
 
 
 class Sieve:
-    """
-    Of events in the order of the log, those of `experiment` (None is all) in the times of `query`.
-
-    With an anchor, what stands behind the event recorded exactly then is wanted, whatever its own time: an event that
-    came late has an earlier time than one that was sent before it.
-    """
+    """Of events in the order of the log, those of `experiment` (None is all) in the times of `query`."""
 
     def __init__(self, experiment: str | None, query: Query) -> None:
         self._experiment = experiment
         self._since = None if query.since is None else round(query.since * 1e6)
         self._until = None if query.until is None else round(query.until * 1e6)
-        self._anchored = query.anchored
-        self._behind = False
         self.over = False
         """Whether nothing more can come: the clocks are past the end that was asked for."""
 
@@ -183,19 +187,69 @@ class Sieve:
     def _wants(self, entry: Entry) -> bool:
         if self._until is not None and entry.recorded > self._until:
             return False
-        if self._since is None or self._behind:
-            return True
-        if self._anchored and entry.recorded >= self._since:
-            self._behind = True
-        return entry.recorded > self._since
+        return self._since is None or entry.recorded > self._since
 
 
-def _near(entry: Entry, query: Query) -> bool:
-    """Whether what stands before `entry` could still be later than the time that was given."""
-    return query.since is None or entry.recorded > (query.since - CLOCKS_SECONDS) * 1e6
+class _Shown:
+    """The first events, as many as a page has."""
+
+    def __init__(self, query: Query) -> None:
+        self._limit = query.limit
+        self._size = 0
+        self.entries: list[Entry] = []
+        self.full = False
+        """Whether there are more than a page has."""
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take events in log order, until one is too many."""
+        for entry in entries:
+            self._size += len(entry.envelope)
+            if len(self.entries) >= self._limit or (self.entries and self._size > MAX_BYTES):
+                self.full = True
+            if self.full:
+                return
+            self.entries.append(entry)
 
 
-def _backward(found: Sequence[Entry], query: Query, *, whole: bool) -> Page:
-    shown = list(reversed(found))[: query.limit]
-    complete = whole and len(shown) == len(found)
-    return Page(shown, shown[-1].pos if shown else None, complete=complete)
+class _Newest:
+    """The last events, as many as a page has; in log order."""
+
+    def __init__(self, query: Query, *, size: int = 0) -> None:
+        self._limit = query.limit
+        self.size = size
+        self.entries: deque[Entry] = deque()
+        self.full = False
+        """Whether there are more than a page has."""
+        self.place: Position | None = None
+        """The earliest message that was looked at."""
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take events in log order; the earliest go where there are too many."""
+        for entry in entries:
+            self.entries.append(entry)
+            self.size += len(entry.envelope)
+            while len(self.entries) > self._limit or (len(self.entries) > 1 and self.size > MAX_BYTES):
+                self.size -= len(self.entries.popleft().envelope)
+                self.full = True
+
+    def put_before(self, earlier: _Newest) -> None:
+        """Take what stands in the log before all that is here."""
+        if self.entries and earlier.size > MAX_BYTES:
+            self.full = True
+            return
+        self.entries.extendleft(reversed(earlier.entries))
+        self.size, self.full = earlier.size, earlier.full
+
+    def page(self, *, whole: bool) -> Page:
+        """The page, the newest first."""
+        shown = list(reversed(self.entries))
+        place = str(self.place) if self.place is not None and not self.full and not whole else None
+        return Page(shown, place or (shown[-1].pos if shown else None), complete=whole and not self.full)
+
+
+def _offset(place: Position | int) -> int:
+    return place.offset if isinstance(place, Position) else place
+
+
+def _microseconds(query: Query) -> int:
+    return 0 if query.since is None else round(query.since * 1e6)

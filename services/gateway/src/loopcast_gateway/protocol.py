@@ -17,7 +17,8 @@ import msgspec
 from loopcast.errors import InvalidExperiment, InvalidPosition
 from loopcast.position import Anchor, Position
 from loopcast.routing import ANYWHERE, NOWHERE, check_experiment
-from loopcast_gateway.query import DEFAULT_LIMIT
+from loopcast_gateway.open_runs import Run
+from loopcast_gateway.query import DEFAULT_LIMIT, MAX_TS
 
 __all__ = [
     "COMMANDS",
@@ -42,7 +43,10 @@ Id = int | str
 MAX_ID_LENGTH = 64
 MAX_COALESCE_MS = 1000
 MAX_REPLAY = 10_000
-"""Events of one replay."""
+"""Events of one replay, or of a subscription's history where a number is given."""
+
+DEFAULT_LAST = 100
+"""How many events `"from": "last"` means without a `limit`."""
 
 
 class ErrorName(enum.StrEnum):
@@ -104,18 +108,28 @@ class Command(msgspec.Struct, tag_field="action", forbid_unknown_fields=True, kw
 
 class Subscribe(Command, tag="subscribe", kw_only=True, rename={"start": "from"}):
     """
-    Follow an experiment, or `*` for all: from now on, from the earliest event, or from behind a `pos`.
+    Follow an experiment, or `*` for all: from now on, or with history before that.
+
+    `resume` beats `since_ts` beats `from`. Of the history the newest `limit` events are sent.
 
     Of its events come those whose type matches one of `types` and none of `exclude`. Those of `coalesce_ms`
     milliseconds may be kept to be sent together.
     """
 
     experiment_id: str
-    start: Literal["now", "earliest"] = "now"
+    start: Literal["now", "earliest", "last"] = "now"
     resume: str | list[str] | None = None
+    since_ts: float | None = None
+    limit: int | None = None
+    snapshot: bool = False
     types: list[str] | None = None
     exclude: list[str] | None = None
     coalesce_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_COALESCE_MS)] = 0
+
+    @property
+    def live_only(self) -> bool:
+        """Whether no history is asked for."""
+        return self.resume is None and self.since_ts is None and self.start == "now"
 
 
 class Replay(Command, tag="replay", kw_only=True):
@@ -179,6 +193,14 @@ class Subscribed(Frame, tag="subscribed", kw_only=True):
     earliest: Earliest | None = None
 
 
+class Snapshot(Frame, tag="snapshot", kw_only=True, omit_defaults=False):
+    """The runs that go on, as they are at `pos`: of the events that follow, those behind it change them."""
+
+    experiment_id: str
+    pos: str | list[str] | None
+    runs: list[Run]
+
+
 class EventFrame(Frame, tag="event", kw_only=True):
     """
     An event, byte for byte as the log has it; `p` is its partition where there are several.
@@ -217,6 +239,26 @@ class Gap(Frame, tag="gap", kw_only=True):
     experiment_id: str
     reason: str
     pos: str | None = None
+
+
+class Log(Frame, tag="log", kw_only=True, omit_defaults=False):
+    """Whether the log can be read now. While it cannot, nothing comes; when it can, what came meanwhile does."""
+
+    connected: bool
+
+
+class Eof(Frame, tag="eof", kw_only=True):
+    """A run ended, by the event right before this: nothing is to be waited for, unless it is resumed."""
+
+    experiment_id: str
+    run: str
+    status: str
+
+
+class Lagging(Frame, tag="lagging", kw_only=True):
+    """This viewer leaves much unread; at `LOOPCAST_OUTBOX_BYTES` it is closed with 4008."""
+
+    outbox_bytes: int
 
 
 class Unsubscribed(Frame, tag="unsubscribed", kw_only=True):
@@ -268,8 +310,8 @@ COMMANDS: tuple[type[Command], ...] = (Subscribe, Unsubscribe, Replay, Stats, Pi
 """Every action."""
 
 FRAMES: tuple[type[Frame], ...] = (
-    Welcome, Subscribed, EventFrame, CaughtUp, ReplayEnd, Gap, Unsubscribed, StatsFrame, PingFrame, PongFrame, GoAway,
-    ErrorFrame,
+    Welcome, Subscribed, Snapshot, EventFrame, CaughtUp, ReplayEnd, Gap, Log, Eof, Lagging, Unsubscribed, StatsFrame,
+    PingFrame, PongFrame, GoAway, ErrorFrame,
 )  # fmt: skip
 """Every frame."""
 
@@ -304,18 +346,20 @@ def check_command(command: Command) -> Command:
     Check what the types of its fields don't.
 
     Raises:
-        Refused: its id is too long, or its experiment none.
+        Refused: its id is too long, its experiment none, or what it asks of the past is no time or number.
     """
     if isinstance(command.id, str) and len(command.id) > MAX_ID_LENGTH:
         raise Refused(ErrorName.BAD_REQUEST, f'"id" has more than {MAX_ID_LENGTH} characters.')
     if isinstance(command, Subscribe | Unsubscribe | Replay):
         _check_experiment(command)
+    if isinstance(command, Subscribe):
+        _check_history(command)
     return command
 
 
 def positions(command: Subscribe, partitions: range) -> dict[int, Position]:
     """
-    The positions that `command` resumes by, by partition.
+    The positions that `command` resumes by, by partition; with `from: earliest` some may be missing.
 
     Raises:
         Refused: one is no position, is given twice, or is of a partition that the experiment is not in.
@@ -332,7 +376,8 @@ def positions(command: Subscribe, partitions: range) -> dict[int, Position]:
                 ErrorName.BAD_REQUEST, f"The position {token!r} is not one of this subscription's.", command.id
             )
         found[position.partition] = position
-    if command.resume is not None and len(found) != len(partitions):
+    whole = len(found) == len(partitions) or (found and command.start == "earliest")
+    if command.resume is not None and not whole:
         raise Refused(
             ErrorName.BAD_REQUEST,
             f"{len(partitions)} positions are needed to resume, one a partition; {len(found)} were given.",
@@ -352,6 +397,16 @@ def _check_experiment(command: Subscribe | Unsubscribe | Replay) -> None:
         check_experiment(command.experiment_id)
     except InvalidExperiment as error:
         raise Refused(ErrorName.BAD_REQUEST, str(error), command.id) from None
+
+
+def _check_history(command: Subscribe) -> None:
+    since, limit = command.since_ts, command.limit
+    if since is not None and not 0 <= since < MAX_TS:
+        raise Refused(ErrorName.BAD_REQUEST, '"since_ts" must be Unix seconds, such as 1760000000.25.', command.id)
+    if limit is not None and not 0 <= limit <= MAX_REPLAY:
+        raise Refused(ErrorName.BAD_REQUEST, f'"limit" must be a number from 0 to {MAX_REPLAY}.', command.id)
+    if limit is not None and command.live_only:
+        raise Refused(ErrorName.BAD_REQUEST, '"limit" needs a history: "from": "last", for one.', command.id)
 
 
 def _refusal(text: bytes, error: Exception) -> Refused:

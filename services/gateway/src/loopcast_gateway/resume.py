@@ -27,13 +27,15 @@ class Stretch:
     """
     The events above `after` up to and including the offset `until`.
 
-    `after` is a position to prove, or the offset behind which to begin, where nothing is to be proven.
+    `after` is a position to prove, or the offset behind which to begin, where nothing is to be proven. With `inclusive`
+    the message at the position belongs to the stretch.
     """
 
-    def __init__(self, after: Position | int, until: int, read: Read) -> None:
+    def __init__(self, after: Position | int, until: int, read: Read, *, inclusive: bool = False) -> None:
         self._anchor = after if isinstance(after, Position) else None
-        self._behind = after.offset if isinstance(after, Position) else after
-        self._until = until
+        self._behind = after.offset - inclusive if isinstance(after, Position) else after
+        self.until = until
+        """The last offset of the stretch."""
         self._read = read
         self._repeats = Repeats()
         self.verdict: Anchor | None = Anchor.PROVEN if self._anchor is None else None
@@ -44,6 +46,8 @@ class Stretch:
         """Whether nothing more is to be read: the end was reached, or the log is not the one that was asked for."""
         self.scanned = 0
         """How many messages were read, the lead-in not counted."""
+        self.first: Delivery | None = None
+        """The first message of the stretch, whatever it was; the lead-in is not of it."""
         self.last: Delivery | None = None
         """The last message of the stretch so far, whatever it was: a place to go on from."""
 
@@ -59,13 +63,15 @@ class Stretch:
             if self.done or self._ends_before(delivery):
                 self.done = True
                 break
-            self.scanned += delivery.offset > self._behind
+            if delivery.offset > self._behind:
+                self.scanned += 1
+                self.first = self.first or delivery
             self.last = delivery
             entry = self._read(delivery, self._repeats)
             if entry is not None and delivery.offset > self._behind:
                 found.append(entry)
             # Nothing may follow for a long time, so the end is known from the last message itself.
-            self.done = delivery.offset >= self._until
+            self.done = delivery.offset >= self.until
         return found
 
     def _ends_before(self, delivery: Delivery) -> bool:
@@ -76,4 +82,4 @@ class Stretch:
             if self.verdict is Anchor.TRUNCATED and self.last is not None:
                 # Truncation takes the beginning: what stands before the place is there, so this is another log.
                 self.verdict = Anchor.EPOCH_CHANGED
-        return self.verdict not in (None, Anchor.PROVEN) or delivery.offset > self._until
+        return self.verdict not in (None, Anchor.PROVEN) or delivery.offset > self.until

@@ -100,6 +100,11 @@ class Recent:
             return [entry for entry in wide if entry.experiment == experiment]
         return found
 
+    def kept(self, experiment: str | None) -> list[Entry]:
+        """The newest events of `experiment` (None is all), as many as are kept."""
+        ring = self.all if experiment is None else self._rings.get(experiment)
+        return [] if ring is None else list(ring.entries)
+
     def sizes(self) -> dict[str, int]:
         """How many events of each experiment are kept."""
         return {experiment: len(ring.entries) for experiment, ring in self._rings.items()}

@@ -211,18 +211,16 @@ class Sessions:
             self._begin(subscription, command, resumed)
 
     def _begin(self, subscription: Subscription, command: Subscribe, resumed: dict[int, Position]) -> None:
-        viewer, id_ = cast("Connection", subscription.viewer), command.id
         tails = [tail.partition.tail for tail in self._tails]
-        cursors = {lane.partition: tails[lane.partition] for lane in subscription.lanes}
-        if resumed:
-            cursors = {n: position.offset for n, position in resumed.items()}
-            self._spawn(viewer, self._catch_up.from_positions(subscription, resumed, id_))
-        elif command.start == "earliest":
-            cursors = dict.fromkeys(cursors, -1)
-            self._spawn(viewer, self._catch_up.from_earliest(subscription, id_))
+        cursors = {lane.partition: -1 for lane in subscription.lanes}
+        if command.live_only:
+            cursors = {number: tails[number] for number in cursors}
         self._hub.place(subscription, cursors, tails)
-        if not resumed and command.start == "now":
-            self._catch_up.from_now(subscription, id_)
+        if command.live_only:
+            self._catch_up.from_now(subscription, command)
+        else:
+            viewer = cast("Connection", subscription.viewer)
+            self._spawn(viewer, self._catch_up.with_history(subscription, command, resumed))
 
     def _admit(self, viewer: Connection, command: Subscribe) -> None:
         present = self._hub.get(viewer, command.experiment_id)

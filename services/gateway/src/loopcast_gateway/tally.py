@@ -24,6 +24,11 @@ class Tally:
     commands: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     resumes: Counter[str] = field(default_factory=Counter)
+    slow: Counter[str] = field(default_factory=Counter)
+    gaps: Counter[str] = field(default_factory=Counter)
+    replays: Counter[str] = field(default_factory=Counter)
+    replayed: int = 0
+    replay_seconds: list[tuple[str, float]] = field(default_factory=list)
 
     def report(self, metrics: Metrics) -> None:
         """Add everything to the counters, and begin anew."""
@@ -31,7 +36,11 @@ class Tally:
         metrics.counter(names.GATEWAY_REPEATS).inc(self.repeats)
         metrics.counter(names.GATEWAY_DELIVERIES).inc(self.deliveries)
         metrics.counter(names.GATEWAY_SENT_BYTES).inc(self.sent_bytes)
-        self.events = self.repeats = self.deliveries = self.sent_bytes = 0
+        metrics.counter(names.GATEWAY_REPLAYED).inc(self.replayed)
+        self.events = self.repeats = self.deliveries = self.sent_bytes = self.replayed = 0
+        for source, seconds in self.replay_seconds:
+            metrics.histogram(names.GATEWAY_REPLAY_SECONDS, source=source).observe(seconds)
+        self.replay_seconds.clear()
         for definition, counts in self._labelled():
             for value, count in counts.items():
                 metrics.counter(definition, **{definition.labels[0]: value}).inc(count)
@@ -44,4 +53,7 @@ class Tally:
             (names.GATEWAY_COMMANDS, self.commands),
             (names.GATEWAY_ERRORS, self.errors),
             (names.GATEWAY_RESUMES, self.resumes),
+            (names.GATEWAY_SLOW, self.slow),
+            (names.GATEWAY_GAPS, self.gaps),
+            (names.GATEWAY_REPLAYS, self.replays),
         ]

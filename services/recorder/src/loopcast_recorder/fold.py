@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from loopcast.outcome import RUNNING, WAITING, final_status
 from loopcast_recorder.entry import Entry
-from loopcast_recorder.outcome import RUNNING, WAITING, final_status
 from loopcast_recorder.run_state import Action, Loop, RunState, State
 from loopcast_recorder.tables import TOKENS
 from loopcast_recorder.values import depth, flag, milliseconds, number, text, whole

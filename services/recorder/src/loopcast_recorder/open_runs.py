@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import msgspec
 
 from loopcast.events import source_of
+from loopcast.outcome import RUNNING, WAITING
 from loopcast_recorder.lines import Format
-from loopcast_recorder.outcome import RUNNING, WAITING
 from loopcast_recorder.run_state import RunState
 
 __all__ = ["is_open", "seeds", "state_change"]

@@ -113,6 +113,12 @@ class LogReader:
             ticker.cancel()
             await self._supervisor.close()
 
+    async def renew(self) -> None:
+        """Give up the connection that stands and open another: who calls this knows that it should say something."""
+        link = self._supervisor.link
+        if link is not None:
+            await link.close()
+
     async def close(self) -> None:
         """End the connection, and the iteration after the batch that it is at."""
         self._feed.close()

@@ -17,7 +17,7 @@ from loopcast.checkpoint.lease import Lease
 from loopcast.checkpoint.record import Record, choose
 from loopcast.errors import BrokerUnavailable
 
-__all__ = ["take_over"]
+__all__ = ["read_until", "take_over"]
 
 LAST_RECORDS = 32
 READ_SECONDS = 30.0
@@ -33,7 +33,7 @@ async def take_over(client: Client, url: str, lease: Lease, form: str, *, name: 
     mark = await lease.write(Record(epoch=0))
 
     async def read(start: StreamOffset) -> list[Delivery]:
-        return await _read(LogReader(client, url, lease.stream, name=f"{name} checkpoint"), start, mark)
+        return await read_until(client, url, lease.stream, start, mark, name=name)
 
     last = await read("last")
     deliveries = await read(max(0, last[0].offset - LAST_RECORDS))
@@ -50,9 +50,17 @@ def _renewed(record: Record, epoch: int) -> Record:
     return Record(epoch, record.token, record.format, record.parts)
 
 
-async def _read(reader: LogReader, start: StreamOffset, mark: str) -> list[Delivery]:
-    """The records from `start` up to the one with the id `mark`."""
+async def read_until(
+    client: Client, url: str, stream: str, start: StreamOffset, mark: str, *, name: str
+) -> list[Delivery]:
+    """
+    The records from `start` up to the one with the id `mark`.
+
+    Raises:
+        BrokerUnavailable: they did not come in time.
+    """
     found: list[Delivery] = []
+    reader = LogReader(client, url, stream, name=f"{name} checkpoint")
     try:
         async with asyncio.timeout(READ_SECONDS), reader, contextlib.aclosing(reader.batches(start)) as batches:
             async for batch in batches:

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
+from loopcast.cli.progress import Progress
 from loopcast.errors import ConfigurationError
 from loopcast.up.state import address
 
@@ -43,45 +44,33 @@ class Viewer:
     """What is watched, how far each experiment was seen, and how it is shown."""
 
     def __init__(self, experiments: list[str], *, start: str, json: bool, limit: int) -> None:
-        self._experiments = experiments
-        self._start = start
+        self._progress = Progress(experiments, start)
         self._json = json
         self._left = limit or -1
-        self._positions: dict[str, str] = {}
         self._out = Console(soft_wrap=True, highlight=False)
 
     def subscriptions(self) -> list[str]:
         """The commands for a new connection: go on where the last one ended."""
-        commands = []
-        for number, experiment in enumerate(self._experiments, 1):
-            command: dict[str, object] = {"id": number, "action": "subscribe", "experiment_id": experiment}
-            position = self._positions.get(experiment)
-            command.update({"resume": position} if position else {"from": self._start})
-            commands.append(jsonlib.dumps(command))
-        return commands
+        return [jsonlib.dumps(command) for command in self._progress.commands()]
 
     def take(self, frame: dict[str, Any]) -> bool:
         """Show a frame; False when enough was seen."""
         kind = frame.get("type")
+        self._progress.take(frame)
         if kind == "event":
-            self._remember(frame["event"]["experimentid"], frame["pos"])
             self._show(frame["event"])
             self._left -= 1
             return self._left != 0
         if kind == "subscribed":
-            self._remember(frame["experiment_id"], frame.get("pos"))
             if frame.get("recovered") is False:
                 self._note(f"{frame['experiment_id']}: events are missing here ({frame.get('reason')})")
         elif kind == "gap":
             self._note(f"{frame['experiment_id']}: events are missing here ({frame.get('reason')})")
+        elif kind == "log":
+            self._note("the log is back" if frame.get("connected") else "the gateway cannot read the log; waiting …")
         elif kind == "error":
             raise ConfigurationError(f"The gateway refused: {frame.get('message')}")
         return True
-
-    def _remember(self, experiment: str, position: str | None) -> None:
-        for watched in self._experiments:
-            if position and watched in ("*", experiment):
-                self._positions[watched] = position
 
     def _note(self, sentence: str) -> None:
         print(sentence, file=sys.stderr)

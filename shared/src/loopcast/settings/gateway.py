@@ -18,12 +18,26 @@ class GatewaySettings(PublicSettings):
     outbox_bytes: int = Field(
         4 * MAX_EVENT_BYTES, ge=65536, description="Bytes a viewer may leave unread before it is closed with 4008."
     )
+    stall_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="How long a viewer's full socket may take nothing before 4008.",
+    )
     max_connections: int = Field(20_000, ge=1, description="WebSocket connections of one process.")
     max_subscriptions: int = Field(128, ge=1, description="Subscriptions of one connection.")
     max_command_bytes: int = Field(65536, ge=1024, description="The largest command a client may send.")
     ping_seconds: float = Field(10.0, ge=0.1, le=600, description="How often a quiet connection is pinged.")
     replay_max_scan: int = Field(
-        200_000, ge=1, description="Messages of a partition that one replay, and the start, reads at most."
+        200_000,
+        ge=1,
+        description="Messages of a partition that one replay, or a start before it is ready, reads at most.",
+    )
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, le=3600, description="How often some gateway writes down what the log comes to, while events come."
+    )
+    replay_cache_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, description="What was read of the log again lately and is kept for others, in bytes."
     )
     ring_events: int = Field(2048, ge=1, description="Recent events kept in memory for each experiment.")
     ring_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The same in bytes.")

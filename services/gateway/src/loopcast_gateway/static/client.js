@@ -63,7 +63,9 @@ export class Subscription {
 
   get command() {
     const { types, exclude, coalesceMs } = this.wanted;
-    const place = this.places.size ? { resume: this.positions } : { from: this.from };
+    // Of partitions of which nothing came yet, all is wanted where all was.
+    const all = this.from === "earliest" && { from: this.from };
+    const place = this.places.size ? { resume: this.positions, ...all } : { from: this.from };
     return { action: "subscribe", experiment_id: this.experiment, ...place, types, exclude, coalesce_ms: coalesceMs };
   }
 }

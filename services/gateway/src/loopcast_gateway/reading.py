@@ -1,0 +1,103 @@
+"""One pass over what the log has of an experiment: the segments that the index names, each proven where it begins."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from loopcast.broker.interface import Delivery
+from loopcast.errors import LoopcastError
+from loopcast.position import Anchor, Position
+from loopcast_gateway.entry import Entry
+from loopcast_gateway.history import History
+from loopcast_gateway.partition import Partition
+from loopcast_gateway.protocol import Reason
+from loopcast_gateway.resume import Stretch
+from loopcast_gateway.spans import Segment, total
+
+__all__ = ["Lost", "Reading"]
+
+
+class Lost(LoopcastError):
+    """What was to be read is not there; the message is the reason as the protocol has it."""
+
+
+class Reading:
+    """
+    The events of `experiment` (None is all) behind `after`, up to `until`, which this process has read.
+
+    An `after` that is a position is proven, by whoever asks or here; where it is an offset, the log may begin later.
+    Events of others may come too, and with `since` (microseconds since 1970) earlier ones.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        history: History,
+        experiment: str | None,
+        after: Position | int,
+        until: int,
+        *,
+        since: int = 0,
+    ) -> None:
+        self._partition = partition
+        self._history = history
+        self._after = after
+        behind = after.offset if isinstance(after, Position) else after
+        self._segments = partition.segments(experiment, behind, until, since=since)
+        self._lenient = not isinstance(after, Position)
+        self.scanned = 0
+        """How many messages were read."""
+        self.first: Position | None = None
+        """The first message read, whatever it was."""
+        self.last: Position | None = None
+        """The last message read, whatever it was."""
+        self.done = False
+        """Whether everything was read."""
+
+    @property
+    def length(self) -> int:
+        """How many messages are to be read at most."""
+        return total(self._segments)
+
+    async def batches(self) -> AsyncGenerator[list[Entry], None]:
+        """
+        The events, in log order, some of the batches empty.
+
+        Raises:
+            Lost: the log has lost some of them, or is another one.
+            BrokerError: the log cannot be read.
+        """
+        for segment in self._segments:
+            stretch = self._stretch(segment)
+            async for entries in self._read(stretch):
+                self._lenient = self._lenient and not entries
+                yield entries
+            if stretch.verdict is Anchor.TRUNCATED and self._lenient:
+                # The earliest there is was asked for, and the log begins later than the index knows.
+                stretch = self._partition.stretch(segment.behind, segment.until)
+                async for entries in self._read(stretch):
+                    yield entries
+            if stretch.verdict is not Anchor.PROVEN:
+                raise Lost(stretch.verdict or Reason.UNAVAILABLE)
+        self.done = True
+
+    def _stretch(self, segment: Segment) -> Stretch:
+        after = self._after
+        if isinstance(after, Position) and segment.behind == after.offset:
+            return self._partition.stretch(after, segment.until)
+        if segment.first is not None:
+            return self._partition.stretch(segment.first, segment.until, inclusive=True)
+        return self._partition.stretch(segment.behind, segment.until)
+
+    async def _read(self, stretch: Stretch) -> AsyncGenerator[list[Entry], None]:
+        before = self.scanned
+        async for entries in self._history.read(self._partition.number, stretch):
+            self.scanned = before + stretch.scanned
+            if self.first is None and stretch.first is not None:
+                self.first = self._position(stretch.first)
+            if stretch.last is not None:
+                self.last = self._position(stretch.last)
+            yield entries
+
+    def _position(self, delivery: Delivery) -> Position:
+        return Position.of(self._partition.number, delivery.offset, delivery.message_id)
