@@ -32,13 +32,9 @@ def uuid7() -> str:
     with _lock:
         _last = tick = now if now > _last else _last + 1
         tail = _random.getrandbits(62)
-    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - a third less time than an f-string
-        tick >> 28 & 0xFFFF_FFFF,
-        tick >> 12 & 0xFFFF,
-        tick & 0xFFF,
-        0x8000 | tail >> 48,
-        tail & 0xFFFF_FFFF_FFFF,
-    )
+    # One number, one conversion and slices: half the time of formatting five.
+    text = (tick >> 12 << 80 | 0x7000_8000_0000_0000_0000 | (tick & 0xFFF) << 64 | tail).to_bytes(16).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def new_emitter() -> str:

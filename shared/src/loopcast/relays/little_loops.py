@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopcast.relays.files import FileRelay
+from loopcast.relays.following import QUIET_POLLS
 from loopcast.relays.lines import Counts
 
 if TYPE_CHECKING:
@@ -74,8 +75,10 @@ class LittleLoopsSource:
         """Relay what is left of every file that nobody else follows now, where there is room for it."""
         self._held.clear()
         self._scan_at = float("-inf")
-        while self.step():
-            pass
+        quiet = 0
+        while quiet <= QUIET_POLLS + 1:
+            # A file that was made anew is begun with only when nothing comes from the old one any more.
+            quiet = 0 if self.step() else quiet + 1
 
     def close(self) -> None:
         """Let go of all files."""

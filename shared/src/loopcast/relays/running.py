@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
+from loopcast.relays.files import LITTLE_ROOM
+from loopcast.relays.following import QUIET_POLLS
 from loopcast.relays.lines import Counts
 from loopcast.sdk.counters import Complaints
 
@@ -74,6 +76,7 @@ def _steps(
     source: Source, transport: LoopcastTransport, ended: threading.Event, *, once: bool, clock: Callable[[], float]
 ) -> None:
     complaints = Complaints()
+    quiet = 0
     while not ended.is_set():
         try:
             done = source.step()
@@ -82,7 +85,8 @@ def _steps(
             if complaints.may_speak(clock()):
                 log.warning("loopcast: %s; it is tried again", error)
             ended.wait(1.0)
+        quiet = 0 if done or transport.room < LITTLE_ROOM else quiet + 1
+        if once and quiet > QUIET_POLLS + 1:
+            return
         if not done:
-            if once and transport.room >= 0.5:
-                return
             ended.wait(POLL_SECONDS)

@@ -23,6 +23,8 @@ class Segment(Protocol):
     durable: bool
     """Whether it outlives the process."""
     number: int
+    waiting: int
+    """Records in it that were not taken yet; kept by the spool."""
 
     def append(self, frame: bytes) -> bool:
         """Add `frame`, wholly or, where that cannot be, not at all: False."""
@@ -65,19 +67,22 @@ class FileSegment:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         self.size = os.fstat(self._file).st_size
         self._synced = self.size
+        self.waiting = 0
         self.error = ""
+        os.lseek(self._file, self.size, os.SEEK_SET)
 
     def append(self, frame: bytes) -> bool:
         """Add `frame`; after False `error` says why, and what was written of it counts as torn."""
         try:
-            # At the offset that is known to be whole: a torn write is written over, not behind.
-            written = os.pwrite(self._file, frame, self.size)
+            written = os.write(self._file, frame)
         except OSError as error:
             self.error = error.strerror or str(error)
             return False
         if written != len(frame):
             self.error = "No space left on device"
             with contextlib.suppress(OSError):
+                # What comes next is to be written over the torn piece, not behind it.
+                os.lseek(self._file, self.size, os.SEEK_SET)
                 os.ftruncate(self._file, self.size)
             return False
         self.size += written
@@ -117,6 +122,7 @@ class MemorySegment:
         self.number = number
         self._bytes = bytearray()
         self.size = 0
+        self.waiting = 0
 
     def append(self, frame: bytes) -> bool:
         """Add `frame`."""

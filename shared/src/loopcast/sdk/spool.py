@@ -52,10 +52,10 @@ class Spool:
         self._folder: SpoolFolder | None = None
         self._segment_bytes = min(MAX_SEGMENT_BYTES, max(MIN_SEGMENT_BYTES, capacity // 8))
         self._segments: deque[Segment] = deque()
-        # Records not taken yet, for each segment; the first of them is at (_reading, _offset).
-        self._counts: dict[int, int] = {}
-        self._reading = 0
+        # The first record that was not taken is at (_reading, _offset); what comes is appended to _tail.
+        self._reading: Segment | None = None
         self._offset = 0
+        self._tail: Segment | None = None
         self._next = 1
         self._again = 0.0
         self.batch: Batch | None = None
@@ -94,7 +94,7 @@ class Spool:
     @property
     def in_memory(self) -> int:
         """How many of the records would not outlive the process."""
-        volatile = sum(self._counts.get(s.number, 0) for s in self._segments if not s.durable)
+        volatile = sum(segment.waiting for segment in self._segments if not segment.durable)
         return volatile + (self._taken if self.batch is not None and not self.batch.segment.durable else 0)
 
     def append(self, record: bytes) -> int:
@@ -106,13 +106,13 @@ class Spool:
             if self._size + cost > self._capacity:
                 return dropped + 1
         framed = frame(record)
-        tail = self._segments[-1] if self._segments else None
+        tail = self._tail
         if tail is None or tail.size + cost > self._segment_bytes or not (tail.durable or self._stays_in_memory()):
             tail = self._roll()
         while not tail.append(framed):
             self._refused(getattr(tail, "error", ""))
             tail = self._roll()
-        self._counts[tail.number] += 1
+        tail.waiting += 1
         self._size += cost
         self.waiting += 1
         return dropped
@@ -121,8 +121,7 @@ class Spool:
         """Where the next batch begins: a segment and an offset in it. None where nothing waits."""
         if not self.waiting or self.batch is not None:
             return None
-        self._skip()
-        return self._segment(self._reading), self._offset
+        return self._skip(), self._offset
 
     @staticmethod
     def load(plan: tuple[Segment, int], records: int, size: int) -> tuple[Batch, int]:
@@ -139,15 +138,15 @@ class Spool:
     def take(self, plan: tuple[Segment, int], batch: Batch, damaged: int) -> bool:
         """Take the batch that was loaded by `plan`, unless those records were dropped meanwhile: False."""
         segment, offset = plan
-        if (segment.number, offset) != (self._reading, self._offset) or self.batch is not None:
+        if segment is not self._reading or offset != self._offset or self.batch is not None:
             return False
         self.damaged += damaged
         count = len(batch.records)
-        if not count or count > self._counts[segment.number]:
+        if not count or count > segment.waiting:
             self._give_up(segment)
             return False
         self.batch, self._taken, self._offset = batch, count, batch.ends[-1]
-        self._counts[segment.number] -= count
+        segment.waiting -= count
         self.waiting -= count
         return True
 
@@ -161,11 +160,10 @@ class Spool:
         self.gone += count
         if count < len(batch.records):
             self.batch = Batch(batch.records[count:], batch.ends[count:], batch.segment)
-            self._commit(batch.segment.number, batch.ends[count - 1])
+            self._commit(batch.segment, batch.ends[count - 1])
         else:
             self.batch = None
-            self._skip()
-            self._commit(self._reading, self._offset)
+            self._commit(self._skip(), self._offset)
         return count
 
     def abandon(self) -> int:
@@ -175,8 +173,8 @@ class Spool:
         self.gone += lost
         for segment in self._segments:
             if not segment.durable:
-                self.waiting -= self._counts.get(segment.number, 0)
-                self._counts[segment.number] = 0
+                self.waiting -= segment.waiting
+                segment.waiting = 0
         if self.batch is not None and not self.batch.segment.durable:
             self.batch, self._taken = None, 0
         return lost
@@ -230,9 +228,9 @@ class Spool:
 
     def _adopt(self, segment: Segment, start: int, records: list[bytes]) -> None:
         if not self._segments:
-            self._reading, self._offset = segment.number, start
+            self._reading, self._offset = segment, start
         self._segments.append(segment)
-        self._counts[segment.number] = len(records)
+        segment.waiting = len(records)
         self.waiting += len(records)
         self._size += sum(map(len, records)) + HEAD_BYTES * len(records)
 
@@ -248,7 +246,10 @@ class Spool:
             if not file.append(segment.read(0, segment.size)):
                 file.delete()
                 return
+            file.waiting = segment.waiting
             self._segments[place] = file
+            self._reading = file if self._reading is segment else self._reading
+            self._tail = file if self._tail is segment else self._tail
             if self.batch is not None and self.batch.segment is segment:
                 self.batch = self.batch._replace(segment=file)
 
@@ -273,64 +274,63 @@ class Spool:
                 self._refused(error.strerror or str(error))
         segment = segment or MemorySegment(number)
         if not self._segments:
-            self._reading, self._offset = number, 0
+            self._reading, self._offset = segment, 0
         self._segments.append(segment)
-        self._counts[number] = 0
+        self._tail = segment
         return segment
 
     def _make_room(self, cost: int) -> int:
         """Drop the oldest that were not taken, until `cost` bytes fit."""
         dropped = 0
         while self._size + cost > self._capacity and self.waiting:
-            self._skip()
-            segment = self._segment(self._reading)
+            segment = self._skip()
             batch, damaged = self.load((segment, self._offset), 1, 4096)
             if not batch.records:
-                dropped += self._counts[segment.number]
+                dropped += segment.waiting
                 self._give_up(segment)
                 continue
             self.damaged += damaged
             self._offset = batch.ends[0]
-            self._counts[segment.number] -= 1
+            segment.waiting -= 1
             self.waiting -= 1
             self.gone += 1
             self._size -= len(batch.records[0]) + HEAD_BYTES
             dropped += 1
         if dropped and self.batch is None:
-            self._skip()
-            self._commit(self._reading, self._offset)
+            self._commit(self._skip(), self._offset)
         return dropped
 
     def _give_up(self, segment: Segment) -> None:
         """What is left in `segment` cannot be read."""
-        lost = self._counts[segment.number]
+        lost = segment.waiting
         self.damaged += segment.size - self._offset
         self._size = max(0, self._size - (segment.size - self._offset))
         self._offset = segment.size
-        self._counts[segment.number] = 0
+        segment.waiting = 0
         self.waiting -= lost
         self.gone += lost
         self.unreadable += lost
 
-    def _segment(self, number: int) -> Segment:
-        return next(segment for segment in self._segments if segment.number == number)
-
-    def _skip(self) -> None:
-        """Read on in the next segment where this one has been read to its end."""
-        while not self._counts.get(self._reading, 0):
-            following = next((s for s in self._segments if s.number > self._reading), None)
+    def _skip(self) -> Segment:
+        """The segment to read on in: the next one where this one has been read to its end."""
+        reading = self._reading
+        assert reading is not None
+        while not reading.waiting:
+            following = next((s for s in self._segments if s.number > reading.number), None)
             if following is None:
-                return
-            self._reading, self._offset = following.number, 0
+                break
+            reading, self._offset = following, 0
+        self._reading = reading
+        return reading
 
-    def _commit(self, number: int, offset: int) -> None:
+    def _commit(self, reading: Segment, offset: int) -> None:
         """Everything before is dealt with: remember it, delete what holds nothing else."""
-        while self._segments and (self._segments[0].number < number or self._is_spent(self._segments[0])):
+        while self._segments and (self._segments[0].number < reading.number or self._is_spent(self._segments[0])):
             segment = self._segments.popleft()
-            del self._counts[segment.number]
+            self._tail = None if segment is self._tail else self._tail
             segment.delete()
         if self._folder is not None:
-            self._folder.write_cursor(number, offset)
+            self._folder.write_cursor(reading.number, offset)
 
     def _is_spent(self, segment: Segment) -> bool:
         """Whether everything in the last segment is dealt with, and it is not small enough to go on with."""
