@@ -23,6 +23,8 @@ def free_port():
 class Producer:
     """A running producer; `environment` are more variables."""
 
+    module = "loopcast_producer"
+
     def __init__(self, amqp_url, log: Path, **environment):
         self.port, self.ops_port = free_port(), free_port()
         self.url, self.ops_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.ops_port}"
@@ -39,7 +41,7 @@ class Producer:
     def start(self, *, ready=True):
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "loopcast_producer"], env=self._environment, stderr=log, stdout=log
+                [sys.executable, "-m", self.module], env=self._environment, stderr=log, stdout=log
             )
         self.wait("readyz" if ready else "livez")
         return self
