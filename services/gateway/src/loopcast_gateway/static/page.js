@@ -28,6 +28,8 @@ const timeline = new Timeline(now);
 const client = new LoopcastClient(`${location.origin.replace("http", "ws")}/ws`, {
   onState: connection,
   onEvent(event, frame) {
+    // What was followed before may still be on its way.
+    if (chosen !== ALL && event.experimentid !== chosen) return;
     taken(event);
     feed.event(event);
     if (!frame.replay && event.recordedtime) lags.push(now() - Date.parse(event.recordedtime));
@@ -91,10 +93,11 @@ function taken(event) {
 function draw() {
   if (drawing) return;
   drawing = true;
-  requestAnimationFrame(() => {
+  // Nobody reads faster, and a busy loop has hundreds of events a second.
+  setTimeout(() => {
     drawing = false;
     if (!$("panel-run").hidden) timeline.draw(runs);
-  });
+  }, 100);
 }
 
 async function ask(path) {
