@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from loopcast.position import Position
 
@@ -174,3 +175,29 @@ async def test_the_page_comes_whole(gateway):
     assert "default-src 'self'" in page.headers["content-security-policy"]
     assert "/static/page.js" in page.text
     assert [200, 200, 200] == [part.status_code for part in parts]
+
+
+async def test_runs_are_listed(start_gateway, feed):
+    """The runs of an experiment, or of all, come with their loop, state and status, the one that spoke last first."""
+    gateway = start_gateway()
+    async with feed() as log:
+        for name, run in (("exp-1", "one"), ("exp-1", "two"), ("exp-2", "three")):
+            started = [
+                {"event": "loop_start", "loop": "tune"},
+                {"event": "state_enter", "state": "draft", "iteration": 1},
+            ]
+            events = [replace(log.event(name, data), type=data["event"], run=run) for data in started]
+            await log.publish(events)
+        end = {"event": "loop_complete", "terminated_by": "terminal", "failure_terminal": False}
+        await log.publish([replace(log.event("exp-1", end), type="loop_complete", run="one")])
+        await log.settle(gateway)
+    one = (await ask(gateway, "/v1/experiments/exp-1/runs")).json()
+    everything = (await ask(gateway, "/v1/experiments/*/runs")).json()
+    cut = (await ask(gateway, "/v1/experiments/*/runs", limit=1)).json()
+
+    assert [("one", "completed"), ("two", "running")] == [
+        (run["run"], run.get("status", "running")) for run in one["runs"]
+    ]
+    assert "draft" == one["runs"][1]["loops"][0]["state"]
+    assert ["one", "three", "two"] == [run["run"] for run in everything["runs"]]
+    assert (True, True, False) == (one["complete"], everything["complete"], cut["complete"])

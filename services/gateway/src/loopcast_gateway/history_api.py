@@ -13,10 +13,11 @@ from starlette.responses import StreamingResponse
 from loopcast.errors import BrokerError
 from loopcast.routing import ANYWHERE, check_experiment
 from loopcast_gateway.entry import Entry
+from loopcast_gateway.openapi import RunList
 from loopcast_gateway.pages import Gone
 from loopcast_gateway.problems import JSON, problem
 from loopcast_gateway.protocol import Earliest
-from loopcast_gateway.query import BadQuery, read_query, read_stream_query
+from loopcast_gateway.query import BadQuery, read_limit, read_query, read_stream_query
 from loopcast_gateway.replay import Reading
 from loopcast_gateway.sse import MEDIA_TYPE, STREAM_HEADERS, EventStream
 
@@ -41,6 +42,17 @@ def history_routes(gateway: Gateway) -> APIRouter:
         reading = Reading()
         found = await gateway.replays.page(name, query, reading)
         return Response(_page(found, reading), media_type=JSON)
+
+    @router.get("/v1/experiments/{experiment}/runs")
+    async def runs(experiment: str, request: Request) -> Response:
+        """The runs of an experiment that go on, and those that ended lately."""
+        name = _name(experiment)
+        partitions = [gateway.tails[number].partition for number in gateway.hub.covered(name)]
+        limit = read_limit(request.query_params)
+        found = [run for one in partitions for run in one.digest.runs.of(None if name == ANYWHERE else name)]
+        found.sort(key=lambda run: run.updated or "", reverse=True)
+        complete = len(found) <= limit and all(one.whole for one in partitions)
+        return Response(msgspec.json.encode(RunList(runs=found[:limit], complete=complete)), media_type=JSON)
 
     @router.get("/v1/experiments/{experiment}/stream")
     async def stream(experiment: str, request: Request) -> Response:

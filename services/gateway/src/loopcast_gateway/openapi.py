@@ -12,10 +12,11 @@ from importlib.metadata import version
 import msgspec
 
 from loopcast_gateway.catalog import Listed
+from loopcast_gateway.open_runs import Run
 from loopcast_gateway.query import DEFAULT_LIMIT, MAX_LIMIT
 from loopcast_gateway.schemas import Schema, components
 
-__all__ = ["DESCRIPTION", "Experiments", "document"]
+__all__ = ["DESCRIPTION", "Experiments", "RunList", "document"]
 
 DESCRIPTION = "/v1/openapi.json"
 
@@ -26,6 +27,14 @@ class Experiments(msgspec.Struct):
     experiments: list[Listed]
     complete: bool
     """Whether there are no others."""
+
+
+class RunList(msgspec.Struct):
+    """Runs, the one that spoke last first."""
+
+    runs: list[Run]
+    complete: bool
+    """Whether these are all that the log tells of, as far as it is remembered."""
 
 
 _EXPERIMENT: Schema = {
@@ -44,14 +53,15 @@ def _parameter(name: str, schema: Schema, text: str) -> Schema:
 
 _TIME: Schema = {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12}
 _PLACE: Schema = {"$ref": "#/components/schemas/Position"}
+_LIMIT = _parameter(
+    "limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}, "At most so many."
+)
 _PAGE_PARAMETERS = [
     _parameter("after", _PLACE, "Events behind this position."),
     _parameter("before", _PLACE, "Events in front of this position. One of after, before and since_ts at most."),
     _parameter("since_ts", _TIME, "Unix seconds: events recorded later."),
     _parameter("until_ts", _TIME, "Unix seconds: no events recorded later."),
-    _parameter(
-        "limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}, "At most so many."
-    ),
+    _LIMIT,
     _parameter("order", {"enum": ["oldest", "newest"]}, "From which end; `newest` goes with before."),
 ]
 _PATTERNS: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_.%*?-]{1,100}(,[A-Za-z0-9_.%*?-]{1,100}){0,31}$"}
@@ -82,6 +92,12 @@ def document() -> Schema:
                     "readEvents", "A page of history.", _json("Page"), _PAGE_PARAMETERS, gone=True, query=True
                 ),
             },
+            "/v1/experiments/{experiment}/runs": {
+                "parameters": [_EXPERIMENT],
+                "get": _operation(
+                    "listRuns", "Runs that go on or ended lately.", _json("RunList"), [_LIMIT], query=True
+                ),
+            },
             "/v1/experiments/{experiment}/stream": {
                 "parameters": [_EXPERIMENT],
                 "get": _operation(
@@ -90,7 +106,7 @@ def document() -> Schema:
             },
             "/v1/stats": {"get": _operation("readStats", "What this process is doing.", _json("Stats"))},
         },
-        "components": {"schemas": {**components([Experiments]), "Page": _PAGE, "Stats": _STATS}},
+        "components": {"schemas": {**components([Experiments, RunList]), "Page": _PAGE, "Stats": _STATS}},
     }
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Order",
     "Query",
     "position_of",
+    "read_limit",
     "read_query",
 ]
 
@@ -110,6 +111,17 @@ def read_stream_query(parameters: Mapping[str, str], last_id: str | None, partit
     except BadFilter as error:
         raise BadQuery(str(error)) from None
     return StreamQuery(after=after, start=cast("Literal['now', 'earliest']", start), types=types, exclude=exclude)
+
+
+def read_limit(parameters: Mapping[str, str]) -> int:
+    """
+    Read the parameters of a request that has a limit and nothing else.
+
+    Raises:
+        BadQuery: one is unknown or wrong.
+    """
+    _known(parameters, ("limit",))
+    return _limit(parameters.get("limit"))
 
 
 def _known(parameters: Mapping[str, str], names: Sequence[str]) -> None:

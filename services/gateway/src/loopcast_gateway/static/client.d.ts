@@ -57,12 +57,36 @@ export interface GapFrame {
   pos?: Pos;
 }
 
+/** A run, as the events before a snapshot's `pos` left it. */
+export interface Run {
+  experiment_id: string;
+  run: string;
+  attempt?: number;
+  loop?: string;
+  status?: string;
+  resumed?: boolean;
+  parent_run?: string;
+  started?: string;
+  ended?: string;
+  updated?: string;
+  /** The loops that run, the run's own first, each inside the one before. */
+  loops?: { loop?: string; state?: string; iteration?: number; since?: string; started?: string }[];
+}
+
+export interface SnapshotFrame {
+  type: "snapshot";
+  experiment_id: string;
+  pos: Pos | Pos[] | null;
+  runs: Run[];
+}
+
 /** Any frame; those that are listed have types of their own, and later versions may have others. */
 export type Frame =
   | EventFrame
   | SubscribedFrame
   | CaughtUpFrame
   | GapFrame
+  | SnapshotFrame
   | { type: "welcome"; session: string; server_time: number; ping_ms: number; limits: Record<string, number> }
   | { type: "ping"; pos: (Pos | null)[] }
   | { type: "goaway"; code: number; reconnect_in_ms: number }
@@ -76,8 +100,15 @@ export type State = "connecting" | "connected" | "waiting" | "closed";
 
 export interface FollowOptions {
   /** Where to begin without a position. */
-  from?: "now" | "earliest";
-  /** Positions that were kept: `Subscription.positions`. Counts more than `from`. */
+  from?: "now" | "earliest" | "last";
+  /** Unix seconds: begin with what was recorded later. Counts more than `from`. */
+  sinceTs?: number;
+  /** With `from: "last"` so many of the newest; else the most that may have been missed. */
+  limit?: number;
+  /** Ask for the runs that go on, before the history. */
+  snapshot?: boolean;
+  onSnapshot?: (runs: Run[], frame: SnapshotFrame) => void;
+  /** Positions that were kept: `Subscription.positions`. Counts more than the others. */
   resume?: Pos | Pos[] | null;
   /** Shell patterns of types that are wanted. */
   types?: string[];

@@ -31,13 +31,14 @@ export class LoopcastError extends Error {
 export class Subscription {
   #client;
 
-  constructor(client, experiment, { from = "now", resume = null, onEvent = null, onGap = null, ...wanted }) {
+  constructor(client, experiment, { from = "now", resume = null, onEvent = null, onGap = null, onSnapshot = null, ...wanted }) {
     this.#client = client;
     this.experiment = experiment;
     this.from = from;
     this.wanted = wanted;
     this.onEvent = onEvent;
     this.onGap = onGap;
+    this.onSnapshot = onSnapshot;
     this.live = false;
     this.places = new Map(); // version and partition, the first four characters of a pos -> pos
     this.note(resume);
@@ -46,6 +47,11 @@ export class Subscription {
   /** The positions to resume from later: keep them to go on in another page or process. */
   get positions() {
     return [...this.places.values()];
+  }
+
+  /** Whether it goes live at once, without history before it. */
+  get immediate() {
+    return this.from === "now" && this.wanted.sinceTs === undefined;
   }
 
   stop() {
@@ -204,6 +210,7 @@ export class LoopcastClient {
     if (asked) this.#answered(asked, frame);
     if (frame.type === "event" && frame.id === undefined) this.#event(frame);
     else if (["subscribed", "caught_up", "gap"].includes(frame.type)) this.#placed(frame);
+    else if (frame.type === "snapshot") this.#followed.get(frame.experiment_id)?.onSnapshot?.(frame.runs, frame);
     else if (frame.type === "ping") this.#pinged(frame);
     else if (frame.type === "goaway") this.#hint = frame.reconnect_in_ms;
     this.onFrame(frame);
@@ -236,7 +243,7 @@ export class LoopcastClient {
     if (!subscription) return;
     if (frame.recovered === false) subscription.places.clear(); // They were of a log that is not there any more.
     subscription.note(frame.pos);
-    if (frame.type === "caught_up" || (frame.type === "subscribed" && subscription.from === "now" && frame.recovered === undefined)) {
+    if (frame.type === "caught_up" || (frame.type === "subscribed" && subscription.immediate && frame.recovered === undefined)) {
       subscription.live = true;
     }
     if (frame.type === "gap" || frame.recovered === false) {
