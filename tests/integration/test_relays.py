@@ -59,8 +59,7 @@ def once(messages):
     return [
         json.loads(slice_data(m.body))
         for m in messages
-        if m.app_id == "loopcast"
-        and "run" in m.headers
+        if "sequence" in m.headers
         and not table.seen(m.headers["run"], m.headers.get("emitter"), m.headers.get("sequence"), m.message_id)
     ]
 
@@ -104,8 +103,8 @@ async def test_a_real_loop_through_its_files(producer, vhost_url, tmp_path):
     said = await asyncio.to_thread(end, process)
 
     assert expected == once(messages)
-    assert 1 == len({m.headers["run"] for m in messages if "run" in m.headers})
-    assert {1, 2} == {m.headers["attempt"] for m in messages if "run" in m.headers}
+    assert 1 == len({m.headers["run"] for m in messages if "sequence" in m.headers})
+    assert {1, 2} == {m.headers["attempt"] for m in messages if "sequence" in m.headers}
     assert f"{len(expected)} relayed; {len(expected)} accepted, 0 spooled, 0 dropped" in said
 
 
@@ -133,7 +132,7 @@ async def test_little_loops_own_webhook(producer, vhost_url):
         transport.send({"event": "tick", "ts": "2026-11-20T17:38:28.606955+00:00", "n": n})
         await asyncio.sleep(0.001)
     await asyncio.to_thread(transport.close)
-    messages = [m for m in await read_log(vhost_url, count=300) if "run" in m.headers]
+    messages = [m for m in await read_log(vhost_url, count=300) if "sequence" in m.headers]
 
     assert list(range(300)) == [json.loads(slice_data(m.body))["n"] for m in messages]
     assert 1 == len({m.headers["run"] for m in messages})

@@ -164,6 +164,33 @@ def test_a_spool_that_cannot_be_made_is_said_and_costs_nothing(producer, tmp_pat
     assert any("wait in memory alone" in record.getMessage() for record in caplog.records)
 
 
+def test_a_full_disk_stops_no_loop(producer, spool):
+    """No file may grow, as on a disk that is full: events wait in memory, counted, and all arrive in order."""
+    producer.hold.clear()
+    program = """
+import resource, time
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+t = LoopcastTransport(url, 'e', 'r')
+for n in range(500): t.send({'n': n})
+stats = t.stats
+assert (500, 0) == (stats.spooled, stats.dropped), stats
+assert 400 < stats.in_memory < 500, stats
+print('sent', flush=True)
+report = t.close(20)
+assert report.complete and report.stats.accepted == 500, report
+"""
+    head = f"from loopcast import LoopcastTransport\nurl = {producer.url!r}\n"
+    agent = subprocess.Popen([sys.executable, "-c", head + program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert b"sent\n" == agent.stdout.readline(), agent.stderr.read().decode()
+    producer.hold.set()
+    _, said = agent.communicate(timeout=60)
+
+    assert 0 == agent.returncode, said.decode()
+    assert list(range(500)) == [event["data"]["n"] for event in events(producer)]
+    assert b"wait in memory alone" in said
+    assert [] == list(spool.glob("*.spool"))
+
+
 def test_a_child_leaves_its_parents_spool_alone(producer, spool):
     """A fork's child that ends at once takes nothing of its parent's with it; both deliver what is theirs."""
     producer.hold.clear()

@@ -23,7 +23,7 @@ from loopcast.relays.little_loops_config import KNOWN, translate
 from loopcast.relays.unix import UnixSource, own_run
 from loopcast_webhook_forwarder.endpoints_file import parse_endpoints
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
 from agent import LOOPS  # noqa: E402
