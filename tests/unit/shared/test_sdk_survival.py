@@ -1,9 +1,11 @@
 """What a process leaves behind, and what the next one makes of it, against a producer that answers by script."""
 
+import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from scripted import ScriptedProducer
@@ -162,6 +164,24 @@ def test_a_spool_that_cannot_be_made_is_said_and_costs_nothing(producer, tmp_pat
 
     assert [0, 1, 2] == [event["n"] for batch in producer.taken for event in batch]
     assert any("wait in memory alone" in record.getMessage() for record in caplog.records)
+
+
+def test_what_lies_in_spools_is_listed(producer, spool):
+    """The command line says what is left over, and for whom; asking changes nothing."""
+    run("t = LoopcastTransport(url, 'e')\nfor n in range(3): t.send({'n': n})\nos._exit(0)", "http://127.0.0.1:9")
+    transport = LoopcastTransport("http://127.0.0.1:9", "mine")
+    transport._sender.wake = lambda: None
+    transport.send({})
+    command = [Path(sys.executable).parent / "loopcast", "spool"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    listed = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60)
+    transport.close(0)
+
+    assert 0 == shown.returncode, shown.stderr
+    assert ["left over, 3 events" in shown.stdout, "in use" in shown.stdout] == [True, True]
+    first, second = map(json.loads, listed.stdout.splitlines())
+    assert ("http://127.0.0.1:9", "e", False, 3) == tuple(first[k] for k in ("url", "experiment", "alive", "events"))
+    assert ("mine", True, None) == tuple(second[k] for k in ("experiment", "alive", "events"))
 
 
 def test_a_full_disk_stops_no_loop(producer, spool):

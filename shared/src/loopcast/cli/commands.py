@@ -15,6 +15,7 @@ import typer
 from loopcast.cli import access, recorded
 from loopcast.cli.import_config import import_config
 from loopcast.cli.relay import make_relay
+from loopcast.cli.spool import spool
 from loopcast.cli.webhooks import make_webhooks
 from loopcast.up.state import DATA
 
@@ -45,6 +46,7 @@ def make_app() -> typer.Typer:
     app.add_typer(make_webhooks(), name="webhooks")
     app.add_typer(make_relay(), name="relay")
     app.command("import-config")(import_config)
+    app.command()(spool)
     return app
 
 

@@ -30,7 +30,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["SpoolFolder", "left_over", "make_folder"]
+__all__ = ["SpoolFolder", "everything", "left_over", "make_folder"]
 
 SUFFIX = ".spool"
 STALE_SECONDS = 60.0
@@ -134,6 +134,18 @@ def left_over(root: Path, base: str) -> list[SpoolFolder]:
         else:
             os.close(lock)
     _tidy(root)
+    return found
+
+
+def everything(root: Path) -> list[tuple[Path, dict[str, object], SpoolFolder | None]]:
+    """Every folder with what it says of itself, oldest first, held by this process unless another holds it (None)."""
+    found: list[tuple[Path, dict[str, object], SpoolFolder | None]] = []
+    for path in sorted(root.glob(f"*{SUFFIX}")) if root.is_dir() else ():
+        about = _about(path)
+        try:
+            found.append((path, about, SpoolFolder(path, _hold(path / "lock", 0), about)))
+        except OSError:
+            found.append((path, about, None))
     return found
 
 
