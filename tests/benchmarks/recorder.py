@@ -35,6 +35,7 @@ from loopcast.cli.query import run_query
 from loopcast.cli.questions import Scope
 from loopcast.metrics import Metrics
 from loopcast.node import Node
+from loopcast.telemetry import Telemetry
 from loopcast.topology import EVENTS, Topology
 from loopcast_recorder.asked import Asked
 from loopcast_recorder.database import SqliteDatabase, SqliteReader
@@ -137,7 +138,7 @@ async def recorded(client, node, name, count, folder):
     path = folder / "log.db"
     sink = DatabaseSink("sqlite", partial(SqliteDatabase, path), Retention(), lambda: time.time_ns() // 1000)
     async with Thread(sink, Instruments(Metrics("recorder", "0"), "sqlite")) as thread:
-        lane = Lane(client, node.amqp_url, name, 0, thread)
+        lane = Lane(client, node.amqp_url, name, 0, thread, telemetry=Telemetry("bench", "0"))
         began, task = time.perf_counter(), asyncio.create_task(lane.run())
         while not path.exists() or written(path) < count:  # noqa: ASYNC110 - what is waited for is in a file
             await asyncio.sleep(0.1)

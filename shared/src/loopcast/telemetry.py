@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from loopcast.broker.interface import Delivery
 from loopcast.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Link
 
-__all__ = ["Telemetry", "is_configured"]
+__all__ = ["Telemetry", "is_configured", "provider_of_environment"]
 
 MAX_LINKS = 128
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -51,26 +53,30 @@ class Telemetry:
     """
 
     def __init__(self, service: str, version: str) -> None:
-        self._provider: TracerProvider | None = None
-        if is_configured():
-            self._provider = _provider(service, version)
+        self._provider = provider_of_environment(service, version)
 
     @property
     def is_on(self) -> bool:
         """Whether anything is recorded."""
         return self._provider is not None
 
-    @contextlib.contextmanager
-    def publishing(self, template: str, count: int) -> Iterator[None]:
-        """A batch is being published to the exchange of events; `template` stands for the routing keys."""
-        with self._span("publish", template, count, ()):
-            yield
+    def publishing(
+        self, destination: str, count: int, traceparents: Iterable[str | None] = ()
+    ) -> AbstractContextManager[None]:
+        """A batch is being published to `destination`, an exchange; the contexts that made it are linked."""
+        return _NOTHING if self._provider is None else self._span("publish", destination, count, traceparents)
 
-    @contextlib.contextmanager
-    def processing(self, source: str, count: int, traceparents: Iterable[str | None] = ()) -> Iterator[None]:
+    def processing(
+        self, source: str, count: int, traceparents: Iterable[str | None] = ()
+    ) -> AbstractContextManager[None]:
         """A batch from `source`, a stream or queue, is being processed; the contexts that made it are linked."""
-        with self._span("process", source, count, traceparents):
-            yield
+        return _NOTHING if self._provider is None else self._span("process", source, count, traceparents)
+
+    def reading(self, source: str, deliveries: Sequence[Delivery]) -> AbstractContextManager[None]:
+        """The same of a batch as it was delivered; where nothing is recorded, nothing is looked at."""
+        if self._provider is None:
+            return _NOTHING
+        return self.processing(source, len(deliveries), _contexts(deliveries))
 
     def close(self) -> None:
         """Send what is left."""
@@ -79,11 +85,9 @@ class Telemetry:
 
     @contextlib.contextmanager
     def _span(self, operation: str, destination: str, count: int, traceparents: Iterable[str | None]) -> Iterator[None]:
-        if self._provider is None:
-            yield
-            return
         from opentelemetry.trace import SpanKind
 
+        assert self._provider is not None
         publishes = operation == "publish"
         attributes: dict[str, str | int] = {
             "messaging.system": "rabbitmq",
@@ -100,6 +104,23 @@ class Telemetry:
         )
         with span:
             yield
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+def _contexts(deliveries: Sequence[Delivery]) -> Iterator[str | None]:
+    return (value if isinstance(value := d.headers.get("traceparent"), str) else None for d in deliveries)
+
+
+def provider_of_environment(service: str, version: str) -> TracerProvider | None:
+    """
+    The SDK's tracer provider that the standard variables describe; None where they ask for none.
+
+    Raises:
+        ConfigurationError: they ask, and the SDK is not installed.
+    """
+    return _provider(service, version) if is_configured() else None
 
 
 def _provider(service: str, version: str) -> TracerProvider:

@@ -18,6 +18,7 @@ from recorder_log import envelopes, lines
 from recorder_service import CLIENT, Recorder, publish, until
 
 from loopcast.metrics import Metrics
+from loopcast.telemetry import Telemetry
 from loopcast.topology import Topology
 from loopcast_recorder.database import SqliteDatabase
 from loopcast_recorder.database_sink import DatabaseSink
@@ -188,7 +189,9 @@ async def record(url, path, done):
     """Record in this process, with little patience for silence, until `done()`."""
     sink = DatabaseSink("sqlite", partial(SqliteDatabase, path), Retention(), lambda: time.time_ns() // 1000)
     async with Thread(sink, Instruments(Metrics("recorder", "0"), "sqlite")) as thread:
-        lane = Lane(CLIENT, url, Topology().streams[0], 0, thread, silence_seconds=0.5)
+        lane = Lane(
+            CLIENT, url, Topology().streams[0], 0, thread, telemetry=Telemetry("test", "0"), silence_seconds=0.5
+        )
         task = asyncio.create_task(lane.run())
         async with asyncio.timeout(20):
             await asyncio.to_thread(until, done)

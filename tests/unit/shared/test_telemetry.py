@@ -3,6 +3,7 @@
 import pytest
 from otel_receiver import Receiver
 
+from loopcast.broker.interface import Delivery
 from loopcast.telemetry import Telemetry, is_configured
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -31,6 +32,8 @@ def test_off_it_does_nothing(monkeypatch):
     telemetry = Telemetry("s", "1")
     with telemetry.processing("loopcast.log.0", 3, [CALLER]), telemetry.publishing("*", 1):
         pass
+    with telemetry.reading("loopcast.log.0", [None]):
+        pass
 
     assert not telemetry.is_on
     telemetry.close()
@@ -58,3 +61,19 @@ def test_a_batch_is_linked_to_those_who_made_it(monkeypatch, protocol):
         attributes["messaging.batch.message_count"],
     )  # fmt: skip
     assert ["b7ad6b7169203331", "b8ad6b7169203331"] == [link.span_id.hex() for link in span.links]
+
+
+def test_deliveries_are_linked_by_their_headers(monkeypatch):
+    """A batch as it was delivered: counted, and linked to what its headers say, where that is text."""
+    headers = [{"traceparent": CALLER}, {}, {"traceparent": 7}]
+    batch = [Delivery(tag=n, routing_key="a.b", body=b"", headers=each) for n, each in enumerate(headers)]
+    with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.http_endpoint)
+        telemetry = Telemetry("loopcast-test", "1")
+        with telemetry.reading("loopcast.log.0", batch):
+            pass
+        telemetry.close()
+
+    [(_, span)] = receiver.spans.values()
+    count = next(a.value.int_value for a in span.attributes if a.key == "messaging.batch.message_count")
+    assert (3, ["b7ad6b7169203331"]) == (count, [link.span_id.hex() for link in span.links])

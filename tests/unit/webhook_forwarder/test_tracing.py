@@ -7,8 +7,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from loopcast.broker.interface import Delivery
+from loopcast.telemetry import provider_of_environment
 from loopcast_webhook_forwarder.answers import Answer, Fault
-from loopcast_webhook_forwarder.tracing import Tracing, provider_of_environment
+from loopcast_webhook_forwarder.tracing import Tracing
 
 ONE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TWO = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
@@ -60,7 +61,7 @@ def test_nothing_is_traced_unless_the_environment_asks(monkeypatch):
     """Without OTEL_* no provider is made, and calls carry no traceparent of ours."""
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    assert provider_of_environment() is None
+    assert provider_of_environment("s", "1") is None
     with Tracing(None).call("ci", "https://ci.example/x", [event(ONE)], 1) as call:
         assert call.headers == {}
         call.ended(Answer(status=500))

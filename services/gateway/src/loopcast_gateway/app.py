@@ -53,6 +53,7 @@ def build() -> Service:
                 yield
             finally:
                 waiting.cancel()
+        await asyncio.to_thread(gateway.telemetry.close)
 
     return Service(
         name="gateway",

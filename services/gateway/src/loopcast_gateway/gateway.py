@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from importlib.metadata import version
 
 import structlog
 
@@ -16,6 +17,7 @@ from loopcast.metrics import Metrics
 from loopcast.origins import Origins
 from loopcast.routing import ANYWHERE
 from loopcast.settings import GatewaySettings, is_loopback
+from loopcast.telemetry import Telemetry
 from loopcast_gateway import close_codes
 from loopcast_gateway.admission import Capacity
 from loopcast_gateway.answering import Answering
@@ -69,6 +71,7 @@ class Gateway:
         self.outbox_bytes = settings.outbox_bytes
         self.max_command_bytes = settings.max_command_bytes
         self.origins = Origins(settings.allowed_origins, loopback=is_loopback(settings.host))
+        self.telemetry = Telemetry(NAME, version(NAME))
         self.tally = Tally()
         self.stalls: Stalls[Connection] = Stalls(settings.stall_seconds)
         self.flusher = Flusher(_soon)
@@ -314,6 +317,7 @@ class Gateway:
             checkpoint_seconds=settings.checkpoint_seconds,
             first=self.history.first,
             on_reset=lambda partition: self.history.forget(partition.number),
+            telemetry=self.telemetry,
         )
 
 

@@ -19,6 +19,7 @@ from loopcast.broker.interface import Client, Delivery
 from loopcast.broker.log import LogReader
 from loopcast.broker.publisher import Publisher
 from loopcast.errors import BrokerError, LogChanged
+from loopcast.telemetry import Telemetry
 from loopcast_gateway.backfill import backfill
 from loopcast_gateway.checkpoints import Checkpoints, First, is_due
 from loopcast_gateway.digest import Digest
@@ -67,6 +68,7 @@ class Tail:
         on_entries: OnEntries,
         on_gap: OnGap,
         on_reset: OnReset,
+        telemetry: Telemetry,
     ) -> None:
         self._client = client
         self._url = url
@@ -77,6 +79,7 @@ class Tail:
         self._on_entries = on_entries
         self._on_gap = on_gap
         self._on_reset = on_reset
+        self._telemetry = telemetry
         self._publisher = Publisher(client, url, name=f"{name} heartbeat")
         self._reader: LogReader | None = None
         self._past_losses = 0
@@ -159,7 +162,8 @@ class Tail:
                 async for deliveries in batches:
                     news = deliveries if deliveries[0].offset >= first else self._before(deliveries, first)
                     if news:
-                        self._take(news, head, reason)
+                        with self._telemetry.reading(self._stream, news):
+                            self._take(news, head, reason)
                     if self.ready.is_set() and not backfilling:
                         backfilling = True
                         self._begin_backfill(digest, behind)

@@ -110,8 +110,7 @@ class Session:
                 await self._inbox.put(batch)
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
-        contexts = (_text(delivery.headers.get("traceparent")) for delivery in deliveries)
-        with self._setup.telemetry.processing(self._stream, len(deliveries), contexts):
+        with self._setup.telemetry.reading(self._stream, deliveries):
             events = self._apply(deliveries)
         last = deliveries[-1]
         self._position = Position.of(self._partition, last.offset, last.message_id)
@@ -206,10 +205,6 @@ class Session:
             "rejected": rejected,
         }
         await self._lease.dead_letter(OTEL_DEAD, request, headers)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _fold_of(setup: Setup, record: Record) -> Fold:

@@ -26,6 +26,7 @@ from loopcast.metrics import (
 )
 from loopcast.origins import Origins
 from loopcast.settings import RecorderSettings, is_loopback, load
+from loopcast.telemetry import Telemetry
 from loopcast.topology import parse_age
 from loopcast_recorder.api import SinksOf, make_app
 from loopcast_recorder.database import Database, SqliteDatabase, SqliteReader
@@ -70,13 +71,14 @@ def service_of(settings: RecorderSettings) -> Service:
     """
     health, metrics = Health(), Metrics("recorder", version(NAME))
     client, topology = client_of(settings.amqp_client), settings.broker_topology
+    telemetry = Telemetry(NAME, version(NAME))
     watch = LogWatch(client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} log watch")
 
     def thread_of(sink: Sink) -> Thread:
         return Thread(sink, Instruments(metrics, sink.name))
 
     def lane_of(thread: Thread, partition: int) -> Lane:
-        return Lane(client, settings.amqp_url, topology.streams[partition], partition, thread)
+        return Lane(client, settings.amqp_url, topology.streams[partition], partition, thread, telemetry=telemetry)
 
     postgres, socket = _postgres(settings, metrics), _socket(settings, metrics)
     own = [*_files(settings, metrics), *([] if socket is None else [socket])]
@@ -92,6 +94,7 @@ def service_of(settings: RecorderSettings) -> Service:
     @contextlib.asynccontextmanager
     async def body() -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, telemetry.close)
             if socket is not None:
                 socket.serve_in(asyncio.get_running_loop())
             await stack.enter_async_context(watch)

@@ -20,6 +20,7 @@ from loopcast.broker.interface import Client, Delivery
 from loopcast.broker.log import LogReader
 from loopcast.errors import BrokerError, LogChanged, StorageError
 from loopcast.position import Anchor
+from loopcast.telemetry import Telemetry
 from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.opening import SILENCE_SECONDS, Opening
 from loopcast_recorder.sinks import Sink
@@ -104,6 +105,7 @@ class Lane:
         partition: int,
         thread: Thread,
         *,
+        telemetry: Telemetry,
         prefetch: int = PREFETCH,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
@@ -113,6 +115,7 @@ class Lane:
         self._partition = partition
         self._thread = thread
         self._sink = thread.sink
+        self._telemetry = telemetry
         self._prefetch = prefetch
         self._silence = silence_seconds
         self._opening: Opening | None = None
@@ -192,7 +195,8 @@ class Lane:
 
     async def _write(self, batch: Sequence[Delivery]) -> None:
         began = time.monotonic()
-        written = await self._thread.call(lambda: self._sink.write(self._partition, batch), proves=True)
+        with self._telemetry.reading(self._stream, batch):
+            written = await self._thread.call(lambda: self._sink.write(self._partition, batch), proves=True)
         self._pause = MIN_PAUSE
         self._thread.instruments.wrote(
             written, partition=self._partition, offset=batch[-1].offset, seconds=time.monotonic() - began

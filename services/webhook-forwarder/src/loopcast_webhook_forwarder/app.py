@@ -18,11 +18,12 @@ from loopcast.health import Health
 from loopcast.lifecycle import Service
 from loopcast.metrics import Metrics
 from loopcast.settings import WebhookForwarderSettings, load
+from loopcast.telemetry import provider_of_environment
 from loopcast_webhook_forwarder.endpoints_watch import watch_endpoints
 from loopcast_webhook_forwarder.fleet import Fleet
 from loopcast_webhook_forwarder.runner import Shared
 from loopcast_webhook_forwarder.setups import read_setups
-from loopcast_webhook_forwarder.tracing import Tracing, provider_of_environment
+from loopcast_webhook_forwarder.tracing import Tracing
 
 __all__ = ["build", "service_of"]
 
@@ -61,7 +62,7 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
     async def body() -> AsyncIterator[None]:
         if path is None:
             log.warning("no_endpoints", hint="LOOPCAST_WEBHOOKS_FILE names the file that lists them")
-        tracing = Tracing(provider_of_environment())
+        tracing = Tracing(provider_of_environment(NAME, version(NAME)))
         shared = Shared(
             client=client,
             settings=settings,

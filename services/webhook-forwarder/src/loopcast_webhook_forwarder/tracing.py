@@ -7,7 +7,6 @@ A call carries the events of many traces, so its span has a link to each instead
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -20,13 +19,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Link
 
-__all__ = ["CallSpan", "Tracing", "provider_of_environment"]
+__all__ = ["CallSpan", "Tracing"]
 
 SERVICE = "loopcast-webhook-forwarder"
 MAX_LINKS = 128
 """What the SDK keeps of a span's links by default (`OTEL_SPAN_LINK_COUNT_LIMIT`)."""
-
-_ASKING = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class CallSpan(Protocol):
@@ -40,21 +37,6 @@ class CallSpan(Protocol):
     def ended(self, outcome: Answer | Fault) -> None:
         """What came of it."""
         ...
-
-
-def provider_of_environment() -> TracerProvider | None:
-    """The SDK's tracer provider with an OTLP exporter over HTTP, or None where nobody asked for one."""
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(map(os.environ.get, _ASKING)):
-        return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    name = os.environ.get("OTEL_SERVICE_NAME", SERVICE)
-    provider = TracerProvider(resource=Resource.create({"service.name": name}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
 
 
 class Tracing:
