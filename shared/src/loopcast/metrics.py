@@ -78,6 +78,23 @@ PRODUCER_UNCONFIRMED_BYTES = Definition(
 PRODUCER_BLOCKED = Definition(
     "loopcast_producer_blocked", "gauge", "1 while the broker takes nothing because of an alarm."
 )
+PRODUCER_REDIS_MESSAGES = Definition(
+    "loopcast_producer_redis_messages_total",
+    "counter",
+    "Messages of the Redis channel by what became of them: accepted, invalid, dropped (the broker was away too long).",
+    ("result",),
+)
+PRODUCER_REDIS_CONNECTED = Definition(
+    "loopcast_producer_redis_connected", "gauge", "1 while this replica listens to the Redis channel."
+)
+PRODUCER_REDIS_ACTIVE = Definition(
+    "loopcast_producer_redis_active", "gauge", "1 while it is this replica that publishes what it hears there."
+)
+PRODUCER_REDIS_LOSSES = Definition(
+    "loopcast_producer_redis_losses_total",
+    "counter",
+    "Connections to Redis that were lost: what was published until the next one, nobody heard.",
+)
 
 # Gateway
 

@@ -15,6 +15,7 @@ LENIENT = [negative_data_rejection]
 """Not checked: a trace context that is none is left out, an item of an array refuses itself alone."""
 
 BOTH = ("/v1/experiments/{experiment}/events", "/v1/events")
+HEARTBEAT = "/v1/experiments/{experiment}/runs/{run}/heartbeat"
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -63,7 +64,7 @@ def drive(operation, mode):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("path", BOTH)
+@pytest.mark.parametrize("path", [*BOTH, HEARTBEAT])
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_it_does_what_its_document_says(producer, document, path, mode):
     """Whatever is sent gets a status, headers and a body that the document has, and never a defect of ours."""

@@ -1,5 +1,5 @@
 """
-The two addresses that events are posted to, as a plain ASGI application; everything else goes to FastAPI.
+The addresses that events and heartbeats are posted to, as a plain ASGI application; all else goes to FastAPI.
 
 Plain, because routing, validation and middleware of a framework would cost more than taking an event does; and because
 ASGI hands frameworks the decoded path, in which the `%2F` of an experiment id is a slash like any other
@@ -24,6 +24,7 @@ from loopcast_producer.admission import Admission
 from loopcast_producer.bodies import Lines, OverlongLine, Shape, is_gzip, shape_of, single_or_array
 from loopcast_producer.envelopes import NotJson, Origin, cloudevent, loop_event, too_large
 from loopcast_producer.gate import Gate, Visitor
+from loopcast_producer.heartbeats import Heartbeats, is_heartbeat, origin_of
 from loopcast_producer.incoming import ClientGone, Incoming
 from loopcast_producer.ingest import Ingest, Item
 from loopcast_producer.instruments import Instruments
@@ -84,6 +85,7 @@ class Api:
         rest: ASGIApp,
         instruments: Instruments,
         gate: Gate,
+        heartbeats: Heartbeats,
         *,
         max_event_bytes: int,
         max_body_bytes: int,
@@ -92,6 +94,7 @@ class Api:
         self._rest = rest
         self._instruments = instruments
         self._gate = gate
+        self._heartbeats = heartbeats
         self._max_event_bytes = max_event_bytes
         self._max_body_bytes = max_body_bytes
         self._admission = Admission(4 * max_body_bytes)
@@ -102,7 +105,7 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path: bytes = scope.get("raw_path") or b""
-        if scope["type"] != "http" or not takes(path):
+        if scope["type"] != "http" or not (takes(path) or is_heartbeat(path)):
             await self._rest(scope, receive, send)
             return
         with contextlib.suppress(ClientGone):
@@ -111,7 +114,7 @@ class Api:
 
     async def respond(self, method: str, path: bytes, headers: Headers, receive: Receive) -> Answer:
         """
-        Take the events of a request to an address that :func:`takes` events.
+        Take the events, or the heartbeat, of a request to an address that is for them.
 
         Raises:
             ClientGone: the client gave up, so that nobody is there to be answered.
@@ -156,6 +159,8 @@ class Api:
         except Exception:
             log.exception("request_failed", path=path[:200])
             return _refused(internal_error(), receipt)
+        if is_heartbeat(path):
+            return Answer(204, b"", b"")
         return Answer(202, b"application/json", receipt.encode())
 
     async def _take(self, method: str, path: bytes, headers: Headers, receive: Receive, receipt: Receipt) -> None:
@@ -163,6 +168,9 @@ class Api:
         if method != "POST":
             raise method_not_allowed(method)
         visitor = await self._gate.admit(headers)
+        if is_heartbeat(path):
+            await self._beat(path, headers, receive, visitor)
+            return
         values = {_WANTED[n]: v.decode("utf-8", "surrogateescape") for n, v in headers if n in _WANTED}
         shape, gzip, origin = (
             shape_of(values.get("type", "")),
@@ -179,6 +187,13 @@ class Api:
                 await self._take_lines(incoming, taking)
             else:
                 await self._take_body(await incoming.whole(self._max_body_bytes), taking)
+
+    async def _beat(self, path: bytes, headers: Headers, receive: Receive, visitor: Visitor) -> None:
+        origin = origin_of(path)
+        visitor.may_send_to(origin.experiment or "")
+        gzip = is_gzip(next((value.decode("latin-1") for name, value in headers if name == b"content-encoding"), ""))
+        with Incoming(receive, self._admission, gzip=gzip, length=None) as incoming:
+            await self._heartbeats.take(origin, incoming)
 
     async def _take_body(self, body: bytes, taking: _Taking) -> None:
         raw = single_or_array(body, taking.shape)
@@ -245,7 +260,9 @@ def _refused(refusal: Refusal, receipt: Receipt) -> Answer:
 
 
 async def _send(send: Send, answer: Answer) -> None:
-    fields = [(b"content-type", answer.kind), (b"content-length", b"%d" % len(answer.body)), *answer.headers]
+    # 204 has no content, and says nothing of one (RFC 9110, 8.6).
+    content = [(b"content-type", answer.kind), (b"content-length", b"%d" % len(answer.body))]
+    fields = [*(content if answer.status != 204 else ()), *answer.headers]
     try:
         await send({"type": "http.response.start", "status": answer.status, "headers": fields})
         await send({"type": "http.response.body", "body": answer.body})

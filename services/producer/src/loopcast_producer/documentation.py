@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from loopcast_producer.problems import PROBLEM_JSON, Refusal, method_not_allowed, not_found
-from loopcast_producer.schemas import BODIES, EXAMPLES, ID, RUN, TRACEPARENT, Schema
+from loopcast_producer.schemas import BODIES, EXAMPLES, HEARTBEAT, ID, RUN, TRACEPARENT, Schema
 
 __all__ = ["documented_app"]
 
@@ -76,11 +76,26 @@ def documented_app() -> FastAPI:
     async def publish_to_experiment(experiment: Annotated[str, Path(json_schema_extra=ID)]) -> Response:
         raise HTTPException(404, experiment)
 
+    async def heartbeat(
+        experiment: Annotated[str, Path(json_schema_extra=ID)], run: Annotated[str, Path(json_schema_extra=RUN)]
+    ) -> Response:
+        raise HTTPException(404, experiment + run)
+
     async def publish() -> Response:
         raise HTTPException(404)
 
     _document(app, "/v1/experiments/{experiment}/events", publish_to_experiment, "Publish events of one experiment.")
     _document(app, "/v1/events", publish, "Publish events that each name their own experiment, as `experiment_id`.")
+    app.add_api_route(
+        "/v1/experiments/{experiment}/runs/{run}/heartbeat",
+        heartbeat,
+        methods=["POST"],
+        status_code=204,
+        response_description="The log has it.",
+        summary="Say that the process of an open run lives; every 30 seconds.",
+        responses={status: _answer(status, text) for status, text in STATUSES.items()},
+        openapi_extra={"requestBody": HEARTBEAT},
+    )
     app.add_exception_handler(HTTPException, _not_here)
     return app
 

@@ -9,7 +9,7 @@ from loopcast import metrics as inventory
 from loopcast.broker.publisher import Publisher
 from loopcast.metrics import Metrics
 
-__all__ = ["Instruments"]
+__all__ = ["Instruments", "RedisInstruments"]
 
 EVENT_STATUSES = ("accepted", "duplicate", "invalid", "refused")
 
@@ -51,3 +51,32 @@ class Instruments:
         if counter is None:
             counter = self._requests[status] = self._metrics.counter(inventory.PRODUCER_REQUESTS, status=str(status))
         counter.inc()
+
+
+class RedisInstruments:
+    """The metrics of a Redis channel."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._messages = {
+            result: metrics.counter(inventory.PRODUCER_REDIS_MESSAGES, result=result)
+            for result in ("accepted", "invalid", "dropped")
+        }
+        self._connected = metrics.gauge(inventory.PRODUCER_REDIS_CONNECTED)
+        self._active = metrics.gauge(inventory.PRODUCER_REDIS_ACTIVE)
+        self._losses = metrics.counter(inventory.PRODUCER_REDIS_LOSSES)
+
+    def heard(self, result: str, count: int = 1) -> None:
+        """Something became of messages."""
+        self._messages[result].inc(count)
+
+    def connected(self, connected: bool) -> None:
+        """Whether Redis is there."""
+        self._connected.set(connected)
+
+    def active(self, active: bool) -> None:
+        """Whether it is this replica that publishes."""
+        self._active.set(active)
+
+    def lost(self) -> None:
+        """A connection was lost."""
+        self._losses.inc()

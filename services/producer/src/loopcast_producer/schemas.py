@@ -10,7 +10,7 @@ from __future__ import annotations
 from loopcast.routing import MAX_EXPERIMENT_BYTES, MAX_TYPE_BYTES
 from loopcast_producer.bodies import Shape
 
-__all__ = ["BODIES", "EXAMPLES", "ID", "RUN", "TRACEPARENT", "Schema"]
+__all__ = ["BODIES", "EXAMPLES", "HEARTBEAT", "ID", "RUN", "TRACEPARENT", "Schema"]
 
 Schema = dict[str, object]
 
@@ -97,3 +97,21 @@ EXAMPLES: dict[Shape, object] = {
     Shape.CLOUDEVENT: _EXAMPLE,
     Shape.CLOUDEVENTS: [_EXAMPLE],
 }
+
+HEARTBEAT: Schema = {
+    "required": False,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "pid": {"type": "integer", "minimum": 0, "maximum": 2**31, "description": "Of the run's process."},
+                    "host": {"type": "string", "description": "Where that is."},
+                    "emitter": {"type": "string", "description": "Who numbers the run's events."},
+                },
+            },
+            "example": {"pid": 4711, "host": "worker-3", "emitter": "0123456789abcdef"},
+        }
+    },
+}
+"""The body of a heartbeat."""

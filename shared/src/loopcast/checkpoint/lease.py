@@ -42,9 +42,11 @@ class Lease:
         self._stream = stream
 
     @classmethod
-    async def acquire(cls, url: str, reader: str, partition: int, *, name: str) -> Lease | None:
+    async def acquire(cls, url: str, reader: str, partition: int, *, name: str, state: bool = True) -> Lease | None:
         """
         Take the lease and make the checkpoint stream where it is missing; None where another one holds it.
+
+        Without `state` there is no such stream, and nothing to :meth:`write` to.
 
         Raises:
             BrokerUnavailable: no connection, or the broker refused something.
@@ -57,7 +59,8 @@ class Lease:
             async with asyncio.timeout(OPERATION_SECONDS):
                 channel = await connection.channel(on_return_raises=True)
                 await channel.declare_queue(lease_queue(reader, partition), exclusive=True)
-                await channel.declare_queue(stream.name, durable=True, arguments=dict(stream.declared))
+                if state:
+                    await channel.declare_queue(stream.name, durable=True, arguments=dict(stream.declared))
             return cls(connection, channel, stream)
         except ChannelLockedResource:
             await close(connection)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from loopcast.events import MAX_EVENT_BYTES
 from loopcast.settings.public import PublicSettings
@@ -33,3 +34,18 @@ class ProducerSettings(PublicSettings):
     events_per_second: float = Field(
         0.0, ge=0, description="What a token, or a key without a rate of its own, may send; 0 is no limit."
     )
+    producer_redis_url: str = Field(
+        "",
+        description="A Redis whose channel's messages are events too, as PromptLooper publishes them: "
+        "`redis://user:password@host:6379`, `rediss` for TLS. Replicas of the producer name it alike.",
+    )
+    producer_redis_channel: str = Field(
+        "promptlooper:events", min_length=1, max_length=200, description="The channel there."
+    )
+
+    @field_validator("producer_redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("write it as redis://user:password@host:6379, rediss:// for TLS, or unix:///path")
+        return value

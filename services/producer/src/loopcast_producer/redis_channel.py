@@ -1,0 +1,253 @@
+"""
+Events from a Redis channel, as PromptLooper publishes them: `LOOPCAST_PRODUCER_REDIS_URL`.
+
+Redis keeps nothing for a subscriber that is away, so every replica listens all the time, and one of them publishes what
+it hears: the one that holds a lease in the broker. It says so on a second channel, and because Redis gives all its
+subscribers every message in one order, that is an exact border: the one before stops there, the new one begins there.
+While the broker is away nobody holds a lease, and the last one goes on listening and keeps what it hears.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections import deque
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, RedisError
+
+from loopcast.checkpoint.lease import Lease
+from loopcast.errors import BrokerError, InvalidEvent
+from loopcast.ids import new_emitter
+from loopcast_producer.envelopes import Origin, loop_event
+from loopcast_producer.ingest import Ingest, Item
+from loopcast_producer.instruments import RedisInstruments
+from loopcast_producer.receipt import Receipt
+
+__all__ = ["RedisChannel"]
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+KEPT_BYTES = 64 * 1024 * 1024
+"""What is kept of messages that the broker does not take; beyond it the newest are dropped, and counted."""
+LEASE_SECONDS = 2.0
+HAND_OVER_SECONDS = 2 * LEASE_SECONDS + 1.0
+SILENT_SECONDS = 5.0
+RETRY_SECONDS = 5.0
+_AWAY = (RedisError, OSError, TimeoutError)
+
+
+class RedisChannel:
+    """
+    One channel of one Redis.
+
+    Args:
+        url: of Redis; replicas must name it alike, because the lease is called after its host, port and the channel.
+        channel: whose messages are events, in the manner of `/v1/events`.
+        amqp_url: where the lease is.
+        max_event_bytes: the largest event.
+    """
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        instruments: RedisInstruments,
+        *,
+        url: str,
+        channel: str,
+        amqp_url: str,
+        max_event_bytes: int,
+    ) -> None:
+        self._ingest = ingest
+        self._instruments = instruments
+        self._url = url
+        self._channel = channel
+        self._border = f"{channel}:loopcast"
+        self._amqp_url = amqp_url
+        self._max_event_bytes = max_event_bytes
+        self._origin = Origin(source=f"redis:{channel}")
+        self._me = new_emitter()
+        self._client: Redis | None = None
+        self._lease: Lease | None = None
+        self._active = False
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self._some = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._leaving = asyncio.Event()
+        self._inactive = asyncio.Event()
+        self._inactive.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen, hold the lease where it can be had, and publish."""
+        tasks = [asyncio.create_task(work()) for work in (self._listen, self._hold, self._publish)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def drained(self) -> None:
+        """Give the lease away, wait for the one that takes it, if there is one, and publish what was heard before."""
+        self._leaving.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await self._inactive.wait()
+        self._is_active(False)
+        await self._idle.wait()
+
+    async def _listen(self) -> None:
+        said = False
+        while True:
+            try:
+                async with Redis.from_url(self._url, retry=Retry(NoBackoff(), 0)) as client, client.pubsub() as pubsub:
+                    await pubsub.subscribe(self._channel, self._border)
+                    await self._come_back(client, pubsub)
+                    said = False
+                    await self._hear(pubsub)
+            except _AWAY as error:
+                if not said:
+                    log.warning("redis_unavailable", channel=self._channel, reason=str(error) or type(error).__name__)
+                said = True
+                if self._client is not None:
+                    self._instruments.lost()
+            finally:
+                self._client = None
+                self._instruments.connected(False)
+            await asyncio.sleep(random.uniform(0.02, RETRY_SECONDS if said else 0.1))  # noqa: S311 - no secret
+
+    async def _come_back(self, client: Redis, pubsub: PubSub) -> None:
+        """Wait until Redis has subscribed us; what was said of borders meanwhile nobody knows."""
+        async with asyncio.timeout(SILENT_SECONDS):
+            for _ in (self._channel, self._border):
+                while (message := await pubsub.get_message(timeout=1.0)) is None or message["type"] != "subscribe":
+                    pass
+        self._client = client
+        self._instruments.connected(True)
+        self._is_active(self._lease is not None)
+        log.info("redis_connected", channel=self._channel)
+        await self._announce()
+
+    async def _hear(self, pubsub: PubSub) -> None:
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        while True:
+            message = await pubsub.get_message(timeout=SILENT_SECONDS)
+            if message is not None:
+                heard = loop.time()
+                if message["type"] == "message":
+                    self._take(message["channel"], message["data"])
+            elif loop.time() - heard > 2.5 * SILENT_SECONDS:
+                raise TimeoutError(f"Redis was silent for {2.5 * SILENT_SECONDS:g} s")
+            else:
+                await pubsub.ping()
+
+    def _take(self, channel: bytes, data: bytes) -> None:
+        if channel == self._border.encode():
+            self._is_active(data == self._me.encode())
+        elif self._active and self._kept_bytes + len(data) > KEPT_BYTES:
+            self._instruments.heard("dropped")
+        elif self._active:
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+            self._idle.clear()
+            self._some.set()
+
+    def _is_active(self, active: bool) -> None:
+        if active != self._active:
+            log.info("redis_channel_taken" if active else "redis_channel_left", channel=self._channel)
+        self._active = active
+        if active:
+            self._inactive.clear()
+        else:
+            self._inactive.set()
+        self._instruments.active(active)
+
+    async def _hold(self) -> None:
+        while not self._leaving.is_set():
+            try:
+                lease = await Lease.acquire(self._amqp_url, self._reader, 0, name=f"{self._reader} lease", state=False)
+            except BrokerError as error:
+                log.debug("redis_lease_unavailable", reason=str(error))
+                lease = None
+            if lease is not None:
+                async with lease:
+                    await self._use(lease)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEASE_SECONDS):
+                    await self._leaving.wait()
+
+    async def _use(self, lease: Lease) -> None:
+        self._lease = lease
+        try:
+            await self._announce()
+            waits = [asyncio.create_task(lease.wait_lost()), asyncio.create_task(self._leaving.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        finally:
+            self._lease = None
+
+    async def _announce(self) -> None:
+        """Say where in the order of messages this replica begins. Without Redis it begins when that is back."""
+        if self._client is None or self._lease is None:
+            return
+        try:
+            await self._client.publish(self._border, self._me)
+        except NoPermissionError as error:
+            hint = f"allow the user to PUBLISH to {self._border}; until then two replicas may publish a message twice"
+            log.warning("redis_border_refused", reason=str(error), hint=hint)
+            self._is_active(True)
+        except _AWAY as error:
+            log.debug("redis_not_announced", reason=str(error))
+
+    async def _publish(self) -> None:
+        while True:
+            await self._some.wait()
+            raws = [self._kept[n] for n in range(min(BATCH, len(self._kept)))]
+            await self._publish_batch([self._item(raw) for raw in raws])
+            for raw in raws:
+                self._kept.popleft()
+                self._kept_bytes -= len(raw)
+            if not self._kept:
+                self._some.clear()
+                self._idle.set()
+
+    async def _publish_batch(self, items: list[Item]) -> None:
+        while True:
+            try:
+                # Ids of ours, made once: what is tried again is known by them, here and by readers.
+                await self._ingest.publish(items, receipt := Receipt.empty(), named=True)
+            except BrokerError as error:
+                await asyncio.sleep(min(error.retry_after, RETRY_SECONDS))
+            else:
+                self._instruments.heard("invalid", receipt.invalid)
+                self._instruments.heard("accepted", len(items) - receipt.invalid)
+                return
+
+    def _item(self, raw: bytes) -> Item:
+        try:
+            return loop_event(raw, self._origin, 0, max_bytes=self._max_event_bytes)
+        except InvalidEvent as error:
+            log.warning("redis_message_invalid", channel=self._channel, reason=str(error), message=repr(raw[:200]))
+            return error
+
+    @property
+    def _reader(self) -> str:
+        parts = urlsplit(self._url)
+        place = f"{parts.hostname or parts.path}:{parts.port or 6379}/{self._channel}"
+        return f"producer-redis-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
