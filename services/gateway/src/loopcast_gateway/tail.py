@@ -107,6 +107,8 @@ class Tail:
         async with self._publisher:
             reason: str | None = None
             beside = [asyncio.create_task(self._beat()), asyncio.create_task(self._write_down())]
+            for task in beside:
+                task.add_done_callback(_complain)
             try:
                 while True:
                     try:
@@ -178,6 +180,7 @@ class Tail:
         work = backfill(self._client, self._url, self._stream, self.partition, digest, behind=behind, name=self._name)
         task = asyncio.create_task(work)
         self._tasks.add(task)
+        task.add_done_callback(_complain)
         task.add_done_callback(self._tasks.discard)
 
     def _now_by(self, reader: LogReader) -> None:
@@ -260,3 +263,8 @@ class Tail:
                 since = time.monotonic()
                 with contextlib.suppress(BrokerError):
                     await self.write_checkpoint()
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task_failed", exc_info=error)
