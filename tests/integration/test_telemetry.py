@@ -64,7 +64,7 @@ def hook():
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            calls.append(dict(self.headers))
+            calls.append({name.lower(): value for name, value in self.headers.items()})
             self.send_response(204)
             self.end_headers()
 
@@ -132,7 +132,7 @@ def test_a_batch_is_seen_where_it_is_published_and_where_it_is_processed(receive
         assert {("process loopcast.log.0", 5)} == {(span.name, span.kind) for span in processed}
         assert {"loopcast.log.0"} == {attributes(span)["messaging.destination.name"] for span in processed}
     (called,) = linked(receiver, "loopcast-webhook-forwarder")
-    assert called.span_id.hex() == calls[0]["Traceparent"].split("-")[2]
+    assert called.span_id.hex() == calls[0]["traceparent"].split("-")[2]
     assert 0 < published.start_time_unix_nano < published.end_time_unix_nano < called.end_time_unix_nano
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Telemetry", "is_configured", "provider_of_environment"]
 
 MAX_LINKS = 128
+CLOSE_SECONDS = 5.0
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -79,9 +81,11 @@ class Telemetry:
         return self.processing(source, len(deliveries), _contexts(deliveries))
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send what is left, as far as that goes in five seconds: a receiver that is away must not hold the end up."""
         if self._provider is not None:
-            self._provider.shutdown()
+            thread = threading.Thread(target=self._provider.shutdown, name="telemetry-close", daemon=True)
+            thread.start()
+            thread.join(CLOSE_SECONDS)
 
     @contextlib.contextmanager
     def _span(self, operation: str, destination: str, count: int, traceparents: Iterable[str | None]) -> Iterator[None]:
@@ -135,7 +139,7 @@ def _provider(service: str, version: str) -> TracerProvider:
     named = {"service.version": version}
     if not os.environ.get("OTEL_SERVICE_NAME"):
         named["service.name"] = service
-    provider = TracerProvider(resource=Resource.create(named))
+    provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_exporter()))
     return provider
 
