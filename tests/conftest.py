@@ -8,6 +8,7 @@ the tests that need it); `LOOPCAST_TEST_CONTAINERS=1` asks for a container; else
 import contextlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -93,6 +94,9 @@ class Contained(Named):
         assert 0 == done.exit_code, done.output
         return (done.output[0] or b"").decode()
 
+    def eval(self, expression):
+        return self.ctl("eval", f"{expression.rstrip('. ')}.").strip()
+
     def add_vhost(self, name):
         self.ctl("add_vhost", name)
         self.ctl("set_permissions", "-p", name, self.user, ".*", ".*", ".*")
@@ -168,6 +172,23 @@ def module_vhost_url(broker):
     """The URL of a virtual host that only this module uses."""
     with _vhost(broker) as url:
         yield url
+
+
+@pytest.fixture
+def short_consumer_timeout(broker):
+    """The broker closes channels whose deliveries are unacknowledged for 3 s, and looks every second."""
+    if not hasattr(broker, "eval"):
+        pytest.skip("needs a broker of the tests' own: unset LOOPCAST_TEST_AMQP_URL")
+    names = {"consumer_timeout": 3000, "channel_tick_interval": 1000}
+    before = {name: broker.eval(f"application:get_env(rabbit, {name}).") for name in names}
+    for name, value in names.items():
+        broker.eval(f"application:set_env(rabbit, {name}, {value}).")
+    yield
+    for name, value in before.items():
+        found = re.search(r"\{ok,\s*(\d+)\}", value)
+        broker.eval(
+            f"application:set_env(rabbit, {name}, {found[1]})." if found else f"application:unset_env(rabbit, {name})."
+        )
 
 
 @contextlib.contextmanager

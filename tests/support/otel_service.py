@@ -107,8 +107,8 @@ async def publish(url, events, *, partitions=1, pause=0.0, chunk=200):
                 await asyncio.sleep(pause)
 
 
-async def until(condition, seconds=30):
-    """Wait for `condition`."""
+async def until(condition, seconds=90):
+    """Wait for `condition`; for long, because other work on the machine must not fail a test."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import random
-import re
 import signal
 import sys
 import time
@@ -174,23 +173,6 @@ async def test_a_broker_that_is_killed_loses_and_reorders_nothing(bench, broker,
 
     assert list(dict.fromkeys(receiver.taken)) == ids
     assert len(receiver.taken) - len(ids) <= 40
-
-
-@pytest.fixture
-def short_consumer_timeout(broker):
-    """The broker closes channels whose deliveries are unacknowledged for 3 s, and looks every second."""
-    if not hasattr(broker, "eval"):
-        pytest.skip("needs a broker of the tests' own: unset LOOPCAST_TEST_AMQP_URL")
-    names = {"consumer_timeout": 3000, "channel_tick_interval": 1000}
-    before = {name: broker.eval(f"application:get_env(rabbit, {name}).") for name in names}
-    for name, value in names.items():
-        broker.eval(f"application:set_env(rabbit, {name}, {value}).")
-    yield
-    for name, value in before.items():
-        found = re.search(r"\{ok,\s*(\d+)\}", value)
-        broker.eval(
-            f"application:set_env(rabbit, {name}, {found[1]})." if found else f"application:unset_env(rabbit, {name})."
-        )
 
 
 async def test_an_outage_longer_than_the_consumer_timeout_is_survived(
