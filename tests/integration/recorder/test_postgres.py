@@ -110,11 +110,13 @@ def test_the_rows_are_those_of_sqlite(url, tmp_path):
         order = f"SELECT * FROM {table} ORDER BY 1, 2"
         assert connection.execute(order).fetchall() == ask(url, order), table
     connection.close()
-    pages = [
-        History(connect).page("exp", Asked(limit=20, newest=True))
-        for connect in (partial(SqliteReader, path), partial(PostgresDatabase, url, read_only=True))
+    histories = [
+        History(connect) for connect in (partial(SqliteReader, path), partial(PostgresDatabase, url, read_only=True))
     ]
+    pages = [history.page("exp", Asked(limit=20, newest=True)) for history in histories]
     assert pages[0] == pages[1]
+    stats = [{**history.stats(), "bytes": None} for history in histories]
+    assert stats[0] == stats[1]
     assert [(1,)] == ask(url, "SELECT count(*) FROM search WHERE words @@ to_tsquery('simple', 'größer')")
 
 
