@@ -42,6 +42,12 @@ __all__ = ["Runner", "Shared"]
 MAX_PREFETCH = 2000
 """What a quorum queue gives a consumer ahead at most (https://www.rabbitmq.com/docs/quorum-queues)."""
 
+BATCHES_AHEAD = 5
+"""
+How many batches are asked for before the first is acknowledged: a quorum queue gives more only once it has written an
+acknowledgement to the disk, which takes as long as a call or two.
+"""
+
 LOOK_SECONDS = 1.0
 RETIRING_SECONDS = 3.0
 """How long a retired endpoint consumes before its queue is looked at: only with the channel closed is all counted."""
@@ -196,7 +202,7 @@ class Runner:
             self._url,
             self._queue,
             name=f"{AGENT} {self._name} consume",
-            prefetch=min(MAX_PREFETCH, 2 * endpoint.max_events),
+            prefetch=min(MAX_PREFETCH, BATCHES_AHEAD * endpoint.max_events),
         )
         collector = Collector(
             max_events=endpoint.max_events,
