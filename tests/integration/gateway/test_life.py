@@ -183,3 +183,20 @@ async def test_a_log_that_was_deleted_is_a_gap(start_gateway, feed, watch, vhost
     assert "exp-1" == gap[-1]["experiment_id"]
     assert gap[-1]["reason"] in ("epoch_changed", "truncated")
     assert {"n": 10} == live["event"]["data"]
+
+
+async def test_a_gap_ends_a_connection_that_has_no_word_for_it(start_gateway, feed, vhost_url):
+    """A client of PromptLooper's, which no frame could tell, is closed so that it comes back and asks."""
+    aio_pika = pytest.importorskip("aio_pika")
+    gateway = start_gateway()
+    async with feed() as log, connect(gateway.ws) as socket:
+        await log.send("exp-1", {"n": 1})
+        assert 1 == json.loads(await asyncio.wait_for(socket.recv(), 20))["n"]
+        async with await aio_pika.connect(vhost_url) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete("loopcast.log.0")
+        async with feed():
+            pass
+        await asyncio.wait_for(socket.wait_closed(), 60)
+
+    assert (4010, "insufficient state") == (socket.close_code, socket.close_reason)
