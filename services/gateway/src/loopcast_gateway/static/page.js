@@ -248,7 +248,13 @@ $("help").onclick = () => $("keys").showModal();
 $("keys").onclick = ({ target }) => target === $("keys") && $("keys").close();
 window.addEventListener("hashchange", () => choose(fromAddress()));
 
-const fromAddress = () => (location.hash ? decodeURIComponent(location.hash.slice(1)) : ALL);
+function fromAddress() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)) || ALL;
+  } catch {
+    return ALL; // Somebody cut an escape in two.
+  }
+}
 
 client.start();
 await refresh();
