@@ -110,13 +110,15 @@ export class LoopcastClient {
   }
 
   stop() {
+    if (this.#stopped) return;
     this.#stopped = true;
     globalThis.removeEventListener?.("online", this.#wake);
     globalThis.document?.removeEventListener("visibilitychange", this.#wake);
     clearTimeout(this.#timer);
-    clearTimeout(this.#watch);
-    if (this.#connected || this.socket?.readyState === 0) this.socket.close(1000);
-    else this.#turn("closed", "stopped");
+    const { socket } = this;
+    this.socket = null; // What it still has to say is nobody's any more.
+    socket?.close(1000);
+    this.#closed(1000, "stopped");
   }
 
   /** Follow `experiment` ("*" is all): from "now", from "earliest", or from behind `resume`, a pos or a list of them. */

@@ -103,6 +103,7 @@ function draw() {
 async function ask(path) {
   try {
     const answer = await fetch(path, { signal: AbortSignal.timeout(10_000) });
+    if (answer.status === 401) askWho();
     return answer.ok ? await answer.json() : null;
   } catch {
     return null; // The pills say already that the gateway is away.
@@ -149,6 +150,29 @@ async function past(experiment, mine) {
   }
   return pages;
 }
+
+// --- who is asked for a token, where the gateway asks for one
+
+function askWho() {
+  if ($("signin").open) return;
+  client.stop();
+  $("signin").showModal();
+}
+
+$("signin").addEventListener("cancel", (event) => event.preventDefault());
+$("signin").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const headers = { Authorization: `Bearer ${$("token").value.trim()}` };
+  const answer = await fetch("/v1/session", { method: "POST", headers }).catch(() => null);
+  const problem = answer?.ok ? null : await answer?.json().catch(() => null);
+  $("refused").textContent = answer?.ok ? "" : (problem?.detail ?? "The gateway does not answer.");
+  if (!answer?.ok) return;
+  $("token").value = "";
+  $("signin").close();
+  client.start();
+  await refresh();
+  await choose(chosen ?? ALL);
+});
 
 // --- the list of experiments
 
@@ -226,7 +250,7 @@ const KEYS = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.matches("input, select, textarea")) {
     if (event.key === "Escape") event.target.blur();
     return;
