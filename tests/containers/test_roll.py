@@ -1,40 +1,13 @@
 """An upgrade under load: each service is replaced by a new container while events come and somebody watches."""
 
-import threading
 import time
 
 from containers import Viewer, recorded, until
+from load import RATE, Load
 
-from loopcast import LoopcastTransport
 from loopcast.settings import SERVICES
 
 EXPERIMENT = "rolled"
-RATE = 100
-"""Events a second."""
-
-
-class Load:
-    """Events at a steady rate until told to stop."""
-
-    def __init__(self, url):
-        self.sent = 0
-        self._transport = LoopcastTransport(url, EXPERIMENT, run="run-1", spool="off")
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._emit)
-        self._thread.start()
-
-    def _emit(self):
-        begun = time.monotonic()
-        while not self._stop.wait(max(0, begun + self.sent / RATE - time.monotonic())):
-            self._transport.send({"event": "note", "number": self.sent})
-            self.sent += 1
-
-    def end(self):
-        """Stop, deliver, and report."""
-        self._stop.set()
-        self._thread.join()
-        assert self._transport.flush(60)
-        return self._transport.close()
 
 
 def test_each_service_is_rolled_without_losing_an_event_or_a_viewer(stack, hook):
@@ -44,7 +17,7 @@ def test_each_service_is_rolled_without_losing_an_event_or_a_viewer(stack, hook)
     Once each, in order; each old container ended by itself, with exit code 0.
     """
     viewer = Viewer(stack.url("gateway"), EXPERIMENT)
-    load = Load(stack.url("producer"))
+    load = Load(stack.url("producer"), EXPERIMENT)
     codes = {}
     try:
         for service in SERVICES:
@@ -75,7 +48,7 @@ def test_the_broker_is_restarted_without_losing_an_event_or_a_viewer(stack):
     """What waited while RabbitMQ was away is in the log afterwards, and the viewer never noticed a hole."""
     viewer = Viewer(stack.url("gateway"), EXPERIMENT)
     until(lambda: viewer.events)
-    load = Load(stack.url("producer"))
+    load = Load(stack.url("producer"), EXPERIMENT)
     try:
         time.sleep(2)
         stack.compose("restart", "--timeout", "60", "broker")
