@@ -43,6 +43,9 @@ class Log:
 
     def __init__(self):
         self.messages = []
+        """What it has now."""
+        self.ever = []
+        """What it has and had."""
         self._sequences = Counter()
 
     def append(self, experiment):
@@ -70,11 +73,16 @@ class Log:
             offset=offset,
         )
         self.messages.append(message)
+        self.ever.append(message)
+
+    def truncate(self, count):
+        """Retention takes the first messages; the last one is never among them."""
+        del self.messages[: min(count, len(self.messages) - 1)]
 
     def events(self):
         """(experiment, n, offset) of each event's first copy."""
         seen, found = set(), []
-        for message in self.messages:
+        for message in self.ever:
             if message.type != HEARTBEAT and message.message_id not in seen:
                 seen.add(message.message_id)
                 found.append((message.headers["experiment"], message.headers["sequence"], message.offset))
@@ -116,17 +124,17 @@ class Tail:
     def begin_at(self, number):
         """Leave out the first messages, as a gateway does that starts on a long log."""
         self._read = number
-        self.partition.lead_in(self._log.messages[:number][-LEAD_IN:])
+        self.partition.lead_in(self._log.ever[:number][-LEAD_IN:])
 
     def complete(self):
         """Know of all that was read and of what stood in the log before."""
         digest = Digest()
-        for message in self._log.messages[: self._read]:
+        for message in self._log.ever[: self._read]:
             digest.read(message, 0)
         self.partition.complete(digest)
 
     def catch_up(self, count):
-        batch = self._log.messages[self._read : self._read + count]
+        batch = self._log.ever[self._read : self._read + count]
         self._read += len(batch)
         return self.partition.take(batch)
 
@@ -203,7 +211,7 @@ class World:
             return None
         subscription = self.hub.add(self.viewer, experiment)
         tail = self.partition.tail
-        known = [message for message in self.log.messages if message.offset <= tail]
+        known = [message for message in self.log.ever if message.offset <= tail]
         behind, resumed = -1, {}
         command = Subscribe(experiment_id=experiment, start=start if isinstance(start, str) else "now")
         if start == "now":
@@ -240,6 +248,10 @@ class World:
             self.read(value)
         elif what == "complete":
             self.tail.complete()
+        elif what == "truncate":
+            # Not what this gateway has still to read live: it is there as soon as it is published.
+            first = next((n for n, m in enumerate(self.log.messages) if m.offset > self.partition.tail), 10**6)
+            self.log.truncate(min(value, max(0, first - 1)))
         elif what == "full":
             self.viewer.read(value)
         else:
@@ -250,7 +262,7 @@ class World:
         """Let the viewer read, and the tail reach the end, until nothing more happens."""
         self.viewer.read(False)
         self.tail.complete()
-        self.read(len(self.log.messages))
+        self.read(len(self.log.ever))
         await asyncio.gather(*self.tasks)
 
     def seen(self):
@@ -387,6 +399,43 @@ def test_everything_stays_whole_beside_one_in_detail(shape, fillings, places, ev
     assert [] == missing
     assert 1 == world.hub.count(world.viewer)
     assert world.hub.get(world.viewer, "a") is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    # Whoever has read neither the first copy nor a checkpoint cannot know a repeat whose first copy is gone.
+    worlds.map(lambda shape: {**shape, "before": []}),
+    st.lists(st.one_of(happenings, st.tuples(st.just("truncate"), st.integers(1, 15))), max_size=20),
+    st.sampled_from(["a", "*"]),
+    starts,
+    st.lists(st.one_of(happenings, st.tuples(st.just("truncate"), st.integers(1, 15))), max_size=25),
+)
+def test_what_retention_takes_is_said(shape, before, experiment, start, after):
+    """
+    Whenever retention takes a part of the log, what comes is in order and once, and a hole in it is said.
+
+    Only where the earliest there is was asked for may the beginning be later than it once was.
+    """
+
+    async def scenario():
+        world = World(**shape)
+        for step in before:
+            await world.happen(*step)
+        behind = world.subscribe(experiment, start)
+        for step in after:
+            await world.happen(*step)
+        await world.settle()
+        return world, behind
+
+    world, behind = asyncio.run(scenario())
+    wanted = [(e, n) for e, n, offset in world.log.events() if offset > behind and experiment in (e, "*")]
+    seen = [(event["experiment"], event["n"]) for event in world.seen()]
+    said = world.said("gap") or [frame for frame in world.said("subscribed") if frame.get("reason")]
+    missing = [place for place, event in enumerate(wanted) if event not in seen]
+    beginning = not isinstance(start, tuple) or start[0] != "resume"
+
+    assert seen == [event for event in wanted if event in seen]
+    assert said or missing == (list(range(len(missing))) if beginning else [])
 
 
 @settings(max_examples=200, deadline=None)
