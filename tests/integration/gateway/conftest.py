@@ -285,3 +285,28 @@ async def watching(gateway, experiment=None, **options):
 def watch():
     """Opens a viewer of a gateway, to be entered with `async with`."""
     return watching
+
+
+NOWHERE = "amqp://127.0.0.1:9/"
+
+
+@pytest.fixture(scope="module")
+def wire():
+    """A gateway without a broker, for what happens on the wire before any event: its port. It must stay well."""
+    lonely = Gateway(NOWHERE, ping_seconds=600, max_command_bytes=65536)
+    yield lonely.wait_ready(503).port
+    _check(lonely)
+
+
+@pytest.fixture
+def start_lonely():
+    """Starts gateways that find no broker, with settings: who may come in is known without one."""
+    running = []
+
+    def start(**settings):
+        running.append(Gateway(NOWHERE, **settings))
+        return running[-1].wait_ready(503)
+
+    yield start
+    for gateway in running:
+        _check(gateway)

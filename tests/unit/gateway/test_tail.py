@@ -8,6 +8,7 @@ import time
 import pytest
 from tests.support.memory_broker import MemoryBroker, Stream
 
+from loopcast.auth import ANYBODY
 from loopcast.broker.interface import Message
 from loopcast.ids import uuid7
 from loopcast.metrics import Metrics
@@ -15,6 +16,7 @@ from loopcast.position import Position
 from loopcast.settings import GatewaySettings
 from loopcast.topology import APP_ID
 from loopcast_gateway import tail
+from loopcast_gateway.access import Guest
 from loopcast_gateway.dialects import JSON
 from loopcast_gateway.gateway import Gateway
 from loopcast_gateway.query import Query
@@ -61,6 +63,8 @@ class Viewer:
 
     def __init__(self):
         self.frames = []
+        self.guest = Guest("")
+        self.guest.grants = ANYBODY
 
     def put(self, chunk):
         while chunk:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from loopcast.auth import Patterns
 from loopcast.errors import BrokerError
 from loopcast_gateway.chase import Patient
 from loopcast_gateway.entry import Entry
@@ -37,9 +38,9 @@ class Answering:
         self._replays = replays
         self._turns: dict[Viewer, tuple[asyncio.Lock, list[Replay]]] = {}
 
-    def begin(self, viewer: Viewer, command: Replay) -> Coroutine[object, object, None]:
+    def begin(self, viewer: Viewer, command: Replay, scope: Patterns | None = None) -> Coroutine[object, object, None]:
         """
-        The work that answers `command`.
+        The work that answers `command`, with events of experiments in `scope` only; None is all.
 
         Raises:
             Refused: it asks for what cannot be, or the viewer has asked for too much already.
@@ -52,18 +53,20 @@ class Answering:
         if len(waiting) >= MAX_WAITING:
             raise Refused(ErrorName.REPLAY_BUSY, f"{MAX_WAITING} replays are waiting: try again after one.", command.id)
         waiting.append(command)
-        return self._answer(viewer, command, replace(query, anchored=not polite), turn)
+        return self._answer(viewer, command, replace(query, anchored=not polite), turn, scope)
 
     def closed(self, viewer: Viewer) -> None:
         """Forget a viewer that went."""
         self._turns.pop(viewer, None)
 
-    async def _answer(self, viewer: Viewer, command: Replay, query: Query, turn: asyncio.Lock) -> None:
+    async def _answer(
+        self, viewer: Viewer, command: Replay, query: Query, turn: asyncio.Lock, scope: Patterns | None
+    ) -> None:
         async with turn:
             for number in self._hub.covered(command.experiment_id):
                 await self._tails[number].ready.wait()
             try:
-                await self._send(viewer, command, query)
+                await self._send(viewer, command, query, scope)
             except Gone as error:
                 detail = f"The log does not prove this position any more ({error}): replay by time."
                 raise Refused(ErrorName.UNRECOVERABLE_POSITION, detail, command.id) from None
@@ -73,9 +76,10 @@ class Answering:
                 if viewer in self._turns:
                     self._turns[viewer][1].remove(command)
 
-    async def _send(self, viewer: Viewer, command: Replay, query: Query) -> None:
+    async def _send(self, viewer: Viewer, command: Replay, query: Query, scope: Patterns | None) -> None:
         reading, count = Reading(), 0
-        async for entries in self._replays.read(command.experiment_id, query, reading):
+        async for found in self._replays.read(command.experiment_id, query, reading):
+            entries = found if scope is None else [e for e in found if scope.permit(e.experiment)]
             if query.order == "newest" and not viewer.dialect.polite:
                 entries.reverse()
             for start in range(0, len(entries), STEP):

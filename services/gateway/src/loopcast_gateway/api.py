@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import FastAPI, Request, Response
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from loopcast.door import Door, grants_of
 from loopcast.errors import BrokerError, InvalidExperiment
-from loopcast.origins import Origins
 from loopcast_gateway import asyncapi, openapi
 from loopcast_gateway.history_api import gone, history_routes, unavailable
+from loopcast_gateway.login import SESSION, add_session
 from loopcast_gateway.openapi import DESCRIPTION, Experiments
 from loopcast_gateway.pages import Gone
 from loopcast_gateway.problems import JSON, problem
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_app"]
 
+DESCRIPTIONS = frozenset({DESCRIPTION, asyncapi.DESCRIPTION})
 MAX_EXPERIMENTS = 10_000
 _SCRIPT = "text/javascript; charset=utf-8"
 STATIC = {
@@ -50,13 +51,19 @@ PAGE_HEADERS = {
 def make_app(gateway: Gateway) -> ASGIApp:
     """The ASGI application of the public port, WebSockets not included."""
     app = FastAPI(title="Loopcast gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    for path, text in ((DESCRIPTION, openapi.document()), ("/v1/asyncapi.json", asyncapi.document())):
+    for path, text in ((DESCRIPTION, openapi.document()), (asyncapi.DESCRIPTION, asyncapi.document())):
         app.add_api_route(path, _fixed(msgspec.json.encode(text)), include_in_schema=False)
 
     @app.get("/v1/experiments")
-    async def experiments() -> Response:
-        """Every experiment that was seen, the most recently active first."""
-        listed = [one for tail in gateway.tails for one in tail.partition.catalog.listing(tail.partition.number)]
+    async def experiments(request: Request) -> Response:
+        """Every experiment that was seen and may be, the most recently active first."""
+        permit = grants_of(request).subscribe.permit
+        listed = [
+            one
+            for tail in gateway.tails
+            for one in tail.partition.catalog.listing(tail.partition.number)
+            if permit(one.experiment_id)
+        ]
         listed.sort(key=lambda one: one.last.recordedtime or "", reverse=True)
         whole = all(tail.partition.whole and tail.ready.is_set() for tail in gateway.tails)
         return _json(Experiments(experiments=listed[:MAX_EXPERIMENTS], complete=whole))
@@ -64,36 +71,20 @@ def make_app(gateway: Gateway) -> ASGIApp:
     app.include_router(history_routes(gateway))
 
     @app.get("/v1/stats")
-    async def stats() -> Response:
+    async def stats(request: Request) -> Response:
         """What this process is doing."""
-        return _json(gateway.stats())
+        return _json(gateway.stats(grants_of(request)))
 
     for path in STATIC:
         app.add_api_route(path, _static(path), include_in_schema=False)
+    add_session(app)
     _handle_errors(app, gateway)
-    return _Door(app, gateway.origins)
+    return Door(app, gateway.origins, gateway.authenticator, opened=_opened)
 
 
-class _Door:
-    """
-    Turns away who reached this service under another's name, and leaves `%2F` in a path as it came.
-
-    Starlette matches the decoded path, in which the slash of an experiment's id would be one between segments.
-    """
-
-    def __init__(self, app: ASGIApp, origins: Origins) -> None:
-        self._app = app
-        self._origins = origins
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            host = Headers(scope=scope).get("host")
-            if not self._origins.allows_host(host):
-                refusal = problem(403, "host", "Not this service", f"This service is not {host!r}.")
-                return await refusal(scope, receive, send)
-            scope = {**scope, "path": scope["raw_path"].decode("ascii")}
-        await self._app(scope, receive, send)
-        return None
+def _opened(method: str, path: str) -> bool:
+    """What is for everybody: the page, which has nothing in it, the descriptions, and leaving."""
+    return path in STATIC or path in DESCRIPTIONS or (method, path) == ("DELETE", SESSION)
 
 
 def _handle_errors(app: FastAPI, gateway: Gateway) -> None:

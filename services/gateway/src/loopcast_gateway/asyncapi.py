@@ -8,7 +8,9 @@ from loopcast.topology import CLOUDEVENT, EVENTS
 from loopcast_gateway.protocol import COMMANDS, FRAMES, NDJSON_SUBPROTOCOL, SUBPROTOCOL
 from loopcast_gateway.schemas import Schema, close_codes, components
 
-__all__ = ["document"]
+__all__ = ["DESCRIPTION", "document"]
+
+DESCRIPTION = "/v1/asyncapi.json"
 
 
 def document() -> Schema:

@@ -52,7 +52,7 @@ class Audience:
         """Give `entries` to every viewer that wants them; how many deliveries that makes."""
         deliveries = 0
         for (dialect, filter_), viewers in self._sorts.items():
-            wanted = entries if filter_ is None else [e for e in entries if filter_.admits(e.type)]
+            wanted = entries if filter_ is None else [e for e in entries if filter_.wants(e)]
             if not wanted:
                 continue
             chunks = dialect.join([dialect.live(entry, several=several) for entry in wanted])

@@ -192,6 +192,9 @@ class CatchUp:
         runs: list[Run] = []
         for lane in subscription.lanes:
             runs += self._tails[lane.partition].partition.digest.runs.open(experiment, self._clock())
+        scope = subscription.filter.scope if subscription.filter is not None else None
+        if scope is not None:
+            runs = [run for run in runs if scope.permit(run.experiment_id)]
         _say(subscription, Snapshot(experiment_id=subscription.experiment, pos=self._ends(subscription), runs=runs))
 
     def _begin_pos(

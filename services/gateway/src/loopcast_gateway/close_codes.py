@@ -28,6 +28,7 @@ PROTOCOL_ERROR = CloseCode(1002, "protocol error", "Bytes that are no WebSocket 
 INVALID_DATA = CloseCode(1007, "invalid data", "A text frame that is not UTF-8.")
 TOO_BIG = CloseCode(1009, "message too big", "A command larger than `limits.message_bytes`.")
 INTERNAL = CloseCode(1011, "internal error", "A defect of the gateway; it has logged it.")
+TRY_LATER = CloseCode(1013, "try again later", "Whether the token is good cannot be said now.")
 RESTART = CloseCode(1012, "restart", "The gateway stops; come back after `goaway.reconnect_in_ms`.")
 SLOW = CloseCode(4008, "slow consumer", "More was waiting to be read than the gateway keeps for one viewer.")
 INSUFFICIENT_STATE = CloseCode(

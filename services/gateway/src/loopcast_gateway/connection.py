@@ -11,24 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-from websockets.datastructures import Headers
 from websockets.frames import CloseCode as WireCode
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 from websockets.protocol import OPEN, SEND_EOF, SERVER
 from websockets.protocol import Protocol as Parser
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from loopcast_gateway import close_codes
+from loopcast_gateway.access import Guest
 from loopcast_gateway.admission import Admitted, Refusal, admit
 from loopcast_gateway.close_codes import CloseCode
+from loopcast_gateway.credentials import BEARER
 from loopcast_gateway.dialects import DIALECTS, JSON, PROMPTLOOPER, Dialect
 from loopcast_gateway.frames import close_frame, text_frame
+from loopcast_gateway.handshake import choose_subprotocol, refuse
 from loopcast_gateway.outbox import LineOutbox, Outbox
 from loopcast_gateway.protocol import ErrorName, Gap, Lagging, Refused, encode
 from loopcast_gateway.protocol import Frame as Wire
@@ -51,6 +51,16 @@ writes that tell nobody anything. What is under way is not in this number, so a 
 
 LAGGING = 4
 """From the limit's fourth part on, a viewer is told that it reads too slowly."""
+WIRE_PING = b"\x89\x00"
+"""An empty ping frame (RFC 6455, 5.5.2)."""
+
+PROTOCOL = "sec-websocket-protocol"
+
+PART_COST = 1 / 16
+"""What a frame that is no ping takes of the commands that a viewer may send; the command itself is counted besides."""
+
+MAX_PARTS = 1024
+"""Frames of one message: empty ones have no bytes that the limit of a message would count."""
 
 CLOSE_SECONDS = 3.0
 """How long a peer has to answer a close frame."""
@@ -64,8 +74,8 @@ class Connection(asyncio.Protocol):
     """A viewer. uvicorn makes one for each request to upgrade, so it may also be refused."""
 
     __slots__ = (
-        "_closing", "_flusher", "_gateway", "_known", "_lagging", "_outbox", "_parser", "_parts", "_paused", "_queued",
-        "_room", "_transport", "dialect", "errors",
+        "_closing", "_flusher", "_gateway", "_heard", "_known", "_lagging", "_left", "_outbox", "_parser", "_parts",
+        "_paused", "_queued", "_room", "_transport", "dialect", "errors", "guest",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, known: set[Connection]) -> None:
@@ -82,7 +92,10 @@ class Connection(asyncio.Protocol):
         self._lagging = False
         self._closing: asyncio.TimerHandle | None = None
         self._room: asyncio.Event | None = None
+        self._heard = 0.0
+        self._left = False
         self.errors = 0
+        self.guest = Guest("")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; uvicorn calls this on an open connection."""
@@ -107,6 +120,7 @@ class Connection(asyncio.Protocol):
         if self._parser is None:
             self._shake_hands(data)
         else:
+            self._heard = asyncio.get_running_loop().time()
             self._parser.receive_data(data)
             self._parsed(self._parser)
 
@@ -199,10 +213,30 @@ class Connection(asyncio.Protocol):
         if self._room is not None:
             self._make_room()
 
+    def ping(self, frame: bytes | None, now: float, patience: float) -> None:
+        """
+        Ask whether the viewer is still there, by a frame of its dialect and one of the wire.
+
+        The one of the wire is answered by every WebSocket library and browser by itself (RFC 6455, 5.5.2). Who said
+        nothing at all for `patience` seconds is gone without a word. What waits for a viewer that reads slowly stands
+        before its ping, so that it is not judged by this.
+        """
+        if self._paused:
+            self._heard = now
+        elif now - self._heard > patience:
+            self._give_up(close_codes.NO_PONG)
+            return
+        if frame is not None:
+            self.put(frame)
+        if self.dialect.polite:
+            self._outbox.put_frame(WIRE_PING)
+            self._hurry()
+
     def close(self, code: CloseCode) -> None:
         """Send what waits, then a close frame, and leave."""
         if self._parser is None or self._parser.state is not OPEN:
             return
+        self._left = True
         self._parser.send_close(code.code, code.reason)
         self._parsed(self._parser)
 
@@ -213,17 +247,17 @@ class Connection(asyncio.Protocol):
 
     def _shake_hands(self, request: bytes) -> None:
         gateway = self._gateway
-        server = ServerProtocol(select_subprotocol=_subprotocol, logger=_logger)
+        server = ServerProtocol(select_subprotocol=choose_subprotocol, logger=_logger)
         server.receive_data(request)
         asked = next((event for event in server.events_received() if isinstance(event, Request)), None)
         if asked is None:
             self._transport.close()
             return
-        answer = _judge(asked, gateway)
+        guest, answer = self._judge(asked)
         admitted = answer if isinstance(answer, Admitted) else None
         if isinstance(answer, Refusal):
             gateway.tally.rejected[answer.reason] += 1
-        response = server.accept(asked) if admitted is not None else _refuse(server, cast("Refusal", answer))
+        response = server.accept(asked) if admitted is not None else refuse(server, cast("Refusal", answer))
         if admitted is not None and response.status_code != 101:
             gateway.tally.rejected["handshake"] += 1
         server.send_response(response)
@@ -239,14 +273,38 @@ class Connection(asyncio.Protocol):
         self.dialect = PROMPTLOOPER if server.subprotocol is None else DIALECTS[server.subprotocol]
         if self.dialect.lines:
             self._outbox = LineOutbox()
+        self.guest, self._heard = guest, asyncio.get_running_loop().time()
         gateway.joined(self, admitted.experiments)
 
+    def _judge(self, asked: Request) -> tuple[Guest, Admitted | Refusal]:
+        """Whether the handshake is taken, and of whom it is."""
+        gateway = self._gateway
+        fields = list(asked.headers.raw_items())
+        offered = [part.strip() for name, value in fields if name.lower() == PROTOCOL for part in value.split(",")]
+        headers = {name.lower(): value for name, value in fields}
+        spoken = [name for name in offered if not name.startswith(BEARER)]
+        answer = admit(asked.path, headers, spoken, origins=gateway.origins, capacity=gateway.capacity())
+        if isinstance(answer, Refusal):
+            return self.guest, answer
+        peer = self._transport.get_extra_info("peername")
+        address = str(peer[0]) if peer else ""
+        found = gateway.access.arrive(fields, offered, address, asyncio.get_running_loop().time())
+        return (self.guest, found) if isinstance(found, Refusal) else (found, answer)
+
     def _parsed(self, parser: Parser) -> None:
-        """Act on what the parser made of the bytes, and send what it wants to say."""
-        for event in parser.events_received():
-            if isinstance(event, Frame) and parser.state is OPEN:
+        """
+        Act on what the parser made of the bytes, and send what it wants to say.
+
+        What came in front of a fault or a close frame counts and is answered before that is.
+        """
+        events = parser.events_received()
+        if parser.state is OPEN:
+            self._say(parser.data_to_send())
+        for event in events:
+            if isinstance(event, Frame) and not self._left:
                 self._frame(event)
         if parser.state is not OPEN:
+            self._left = True
             self._gateway.gone(self)
         self._say(parser.data_to_send())
         if parser.close_expected() and self._closing is None:
@@ -254,6 +312,11 @@ class Connection(asyncio.Protocol):
             self._closing = loop.call_later(CLOSE_SECONDS, self._transport.abort)
 
     def _frame(self, frame: Frame) -> None:
+        # What costs work and is no command counts, too: a ping is answered, a part of a message is kept.
+        cost = 1.0 if frame.opcode is Opcode.PING else PART_COST
+        if not self._gateway.access.may_command(self, cost, self._heard):
+            self.close(close_codes.RATE_LIMITED)
+            return
         if frame.opcode is Opcode.TEXT or (frame.opcode is Opcode.CONT and self._parts is not None):
             self._text(frame)
         elif frame.opcode is Opcode.BINARY:
@@ -264,8 +327,12 @@ class Connection(asyncio.Protocol):
         if self._parts is None and frame.fin:
             self._command(bytes(frame.data))
             return
-        self._parts = [*(self._parts or ()), bytes(frame.data)]
-        if frame.fin:
+        if self._parts is None:
+            self._parts = []
+        self._parts.append(bytes(frame.data))
+        if len(self._parts) > MAX_PARTS:
+            self.close(close_codes.TOO_BIG)
+        elif frame.fin:
             text, self._parts = b"".join(self._parts), None
             self._command(text)
 
@@ -295,20 +362,26 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
 
     def too_slow(self, reason: str) -> None:
+        """Give up on a viewer that does not read; `reason` is the metric's label."""
+        if self._parser is not None and self._parser.state is OPEN:
+            self._gateway.tally.slow[reason] += 1
+        self._give_up(close_codes.SLOW)
+
+    def _give_up(self, code: CloseCode) -> None:
         """
-        Leave what waits unsent and close; `reason` is the metric's label.
+        Leave what waits unsent and close with `code`.
 
         The close frame goes behind what the socket already has, so a viewer that reads on within the time sees it.
         """
+        self._left = True
         self._outbox.clear()
         self._gateway.stalls.flows(self)
         parser = self._parser
         if parser is not None and parser.state is OPEN:
-            self._gateway.tally.slow[reason] += 1
             self._gateway.gone(self)
-            parser.send_close(close_codes.SLOW.code, close_codes.SLOW.reason)
+            parser.send_close(code.code, code.reason)
             parser.data_to_send()
-            self._transport.write(close_frame(close_codes.SLOW))
+            self._transport.write(close_frame(code))
             self._closing = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
         self._make_room()
 
@@ -316,34 +389,3 @@ class Connection(asyncio.Protocol):
         room, self._room = self._room, None
         if room is not None:
             room.set()
-
-
-def _subprotocol(server: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """The first of ours, in our order; none for who offers none. Others were refused before."""
-    del server
-    return next((Subprotocol(name) for name in DIALECTS if name in offered), None)
-
-
-def _judge(asked: Request, gateway: Gateway) -> Admitted | Refusal:
-    headers = {name.lower(): value for name, value in asked.headers.raw_items()}
-    offered = [part.strip() for part in headers.get("sec-websocket-protocol", "").split(",")]
-    return admit(asked.path, headers, offered, origins=gateway.origins, capacity=gateway.capacity())
-
-
-def _refuse(server: ServerProtocol, refusal: Refusal) -> Response:
-    """Problem details (RFC 9457) instead of an upgrade."""
-    response = server.reject(refusal.status, "")
-    problem = {
-        "type": f"urn:loopcast:problem:{refusal.reason}",
-        "title": "The WebSocket handshake was refused",
-        "status": refusal.status,
-        "detail": refusal.detail,
-    }
-    body = msgspec.json.encode(problem)
-    headers = Headers(response.headers)
-    del headers["Content-Type"], headers["Content-Length"]
-    headers["Content-Type"] = "application/problem+json"
-    headers["Content-Length"] = str(len(body))
-    if refusal.retry_after:
-        headers["Retry-After"] = str(refusal.retry_after)
-    return Response(response.status_code, response.reason_phrase, headers, body)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from loopcast.auth import Patterns
 from loopcast.errors import LoopcastError
 from loopcast.routing import MAX_TYPE_BYTES
+
+if TYPE_CHECKING:
+    from loopcast_gateway.entry import Entry
 
 __all__ = ["MAX_PATTERNS", "BadFilter", "Filter", "filter_of"]
 
@@ -28,11 +33,13 @@ class Filter:
     Filters with the same patterns are equal, so that whoever wants the same can be sent the same bytes.
     """
 
-    __slots__ = ("_exclude", "_known", "_types", "key")
+    __slots__ = ("_exclude", "_known", "_types", "key", "scope")
 
-    def __init__(self, types: Sequence[str], exclude: Sequence[str]) -> None:
-        self.key = (tuple(sorted(set(types))), tuple(sorted(set(exclude))))
-        self._types, self._exclude = map(_any_of, self.key)
+    def __init__(self, types: Sequence[str], exclude: Sequence[str], scope: Patterns | None = None) -> None:
+        self.key = (tuple(sorted(set(types))), tuple(sorted(set(exclude))), scope)
+        self._types, self._exclude = _any_of(self.key[0]), _any_of(self.key[1])
+        self.scope = scope
+        """The experiments that it may see of `*`; None is all."""
         self._known: dict[str, bool] = {}
 
     def admits(self, type_: str) -> bool:
@@ -45,6 +52,10 @@ class Filter:
                 self._known[type_] = known
         return known
 
+    def wants(self, entry: Entry) -> bool:
+        """Whether an event is wanted, and may be seen."""
+        return (self.scope is None or self.scope.permit(entry.experiment)) and self.admits(entry.type)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Filter) and self.key == other.key
 
@@ -52,9 +63,11 @@ class Filter:
         return hash(self.key)
 
 
-def filter_of(types: Sequence[str] | None, exclude: Sequence[str] | None) -> Filter | None:
+def filter_of(
+    types: Sequence[str] | None, exclude: Sequence[str] | None, scope: Patterns | None = None
+) -> Filter | None:
     """
-    The filter that a client asked for; None where it wants everything.
+    The filter that a client asked for, of the experiments in `scope`; None where it wants everything and may see it.
 
     Raises:
         BadFilter: a list is empty or too long, or has what no type could match.
@@ -62,7 +75,7 @@ def filter_of(types: Sequence[str] | None, exclude: Sequence[str] | None) -> Fil
     for name, patterns in (("types", types), ("exclude", exclude)):
         if patterns is not None:
             _check(name, patterns)
-    return Filter(types or (), exclude or ()) if types or exclude else None
+    return Filter(types or (), exclude or (), scope) if types or exclude or scope is not None else None
 
 
 def _check(name: str, patterns: Sequence[str]) -> None:

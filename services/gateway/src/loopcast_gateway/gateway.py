@@ -12,13 +12,15 @@ from importlib.metadata import version
 import structlog
 
 from loopcast import metrics as names
+from loopcast.auth import Authenticator, Grants
 from loopcast.broker.interface import Client
 from loopcast.metrics import Metrics
 from loopcast.origins import Origins
 from loopcast.routing import ANYWHERE
-from loopcast.settings import GatewaySettings, is_loopback
+from loopcast.settings import GatewaySettings
 from loopcast.telemetry import Telemetry
 from loopcast_gateway import close_codes
+from loopcast_gateway.access import Access
 from loopcast_gateway.admission import Capacity
 from loopcast_gateway.answering import Answering
 from loopcast_gateway.catchup import CatchUp
@@ -70,7 +72,7 @@ class Gateway:
         self.settings = settings
         self.outbox_bytes = settings.outbox_bytes
         self.max_command_bytes = settings.max_command_bytes
-        self.origins = Origins(settings.allowed_origins, loopback=is_loopback(settings.host))
+        self.origins = Origins.of(settings)
         self.telemetry = Telemetry(NAME, version(NAME))
         self.tally = Tally()
         self.stalls: Stalls[Connection] = Stalls(settings.stall_seconds)
@@ -87,6 +89,8 @@ class Gateway:
         self.replays = Replays(self.pages)
         self.streams: set[EventStream] = set()
         """Viewers by Server-Sent Events."""
+        self.authenticator = Authenticator(settings, metrics)
+        self.access = Access(self.authenticator, settings)
         self.sessions = Sessions(
             self.hub,
             self.tails,
@@ -101,6 +105,7 @@ class Gateway:
             ),
             Answering(self.hub, self.tails, self.replays),
             self.tally,
+            access=self.access,
             stats=self.stats,
             max_subscriptions=settings.max_subscriptions,
             max_command_bytes=settings.max_command_bytes,
@@ -148,6 +153,7 @@ class Gateway:
     def joined(self, viewer: Connection, experiments: Sequence[str]) -> None:
         """A handshake was finished."""
         min(self._slots, key=len).add(viewer)
+        self.access.enter(viewer)
         self.sessions.opened(viewer, experiments)
         if self._told_away:
             viewer.say(Log(connected=False))
@@ -161,15 +167,18 @@ class Gateway:
     def left(self, viewer: Connection, code: int) -> None:
         """A connection ended with `code`."""
         self.tally.closes[str(code)] += 1
+        self.access.leave(viewer)
         self.gone(viewer)
 
-    def stats(self) -> dict[str, object]:
-        """What this process is doing, with PromptLooper's four keys first."""
-        followers = dict(self.hub.followers())
+    def stats(self, grants: Grants) -> dict[str, object]:
+        """What this process is doing, with PromptLooper's four keys first; experiments as `grants` let them be seen."""
+        permitted = grants.subscribe
+        followers = {e: n for e, n in self.hub.followers().items() if e == ANYWHERE or permitted.permit(e)}
         everything = followers.pop(ANYWHERE, 0)
         sizes: dict[str, int] = {}
         for tail in self.tails:
             sizes.update(tail.partition.recent.sizes() if tail.partition.recent is not None else {})
+        sizes = {experiment: size for experiment, size in sizes.items() if permitted.permit(experiment)}
         return {
             "total_connections": self.connections,
             "global_subscribers": everything,
@@ -195,7 +204,8 @@ class Gateway:
         for task in tasks:
             task.add_done_callback(_complain)
         try:
-            yield
+            async with self.authenticator.running():
+                yield
         finally:
             for task in tasks:
                 task.cancel()
@@ -268,13 +278,16 @@ class Gateway:
                 await asyncio.sleep(self.settings.ping_seconds / PING_SLOTS)
                 ping = PingFrame(pos=[tail.partition.pos for tail in self.tails])
                 frames = {dialect: dialect.frame(ping) for dialect in EVERY}
+                now = asyncio.get_running_loop().time()
+                patience = self.settings.ping_seconds + self.settings.pong_seconds
                 for viewer in list(slot):
-                    if (frame := frames[viewer.dialect]) is not None:
-                        viewer.put(frame)
+                    viewer.ping(frames[viewer.dialect], now, patience)
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
+            for viewer, code in self.access.overdue():
+                viewer.close(code)
             self._close_stalled()
             self._tell_of_the_log()
             self._instruments.report(self)

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
+from loopcast.door import grants_of
 from loopcast.errors import BrokerError
 from loopcast.routing import ANYWHERE, check_experiment
 from loopcast_gateway.entry import Entry
@@ -41,6 +42,8 @@ def history_routes(gateway: Gateway) -> APIRouter:
             return unavailable("This gateway has not reached the end of the log yet.")
         reading = Reading()
         found = await gateway.replays.page(name, query, reading)
+        permit = grants_of(request).subscribe.permit
+        found = [entry for entry in found if permit(entry.experiment)]
         return Response(_page(found, reading), media_type=JSON)
 
     @router.get("/v1/experiments/{experiment}/runs")
@@ -50,6 +53,8 @@ def history_routes(gateway: Gateway) -> APIRouter:
         partitions = [gateway.tails[number].partition for number in gateway.hub.covered(name)]
         limit = read_limit(request.query_params)
         found = [run for one in partitions for run in one.digest.runs.of(None if name == ANYWHERE else name)]
+        permit = grants_of(request).subscribe.permit
+        found = [run for run in found if permit(run.experiment_id)]
         found.sort(key=lambda run: run.updated or "", reverse=True)
         complete = len(found) <= limit and all(one.whole for one in partitions)
         return Response(msgspec.json.encode(RunList(runs=found[:limit], complete=complete)), media_type=JSON)
@@ -68,7 +73,7 @@ def history_routes(gateway: Gateway) -> APIRouter:
             if not gateway.tails[covered[0]].ready.is_set():
                 return unavailable("This gateway has not reached the end of the log yet.")
             await gateway.pages[covered[0]].check(query.after)
-        viewer = EventStream(gateway, name, query)
+        viewer = EventStream(gateway, name, query, grants_of(request))
         return StreamingResponse(viewer.chunks(), media_type=MEDIA_TYPE, headers=STREAM_HEADERS)
 
     return router

@@ -90,7 +90,7 @@ class Subscription:
 
     def admits(self, entry: Entry) -> bool:
         """Whether it wants an event of its experiment."""
-        return self.filter is None or self.filter.admits(entry.type)
+        return self.filter is None or self.filter.wants(entry)
 
 
 class Hub:
@@ -188,6 +188,16 @@ class Hub:
             for other in [s for s in self._of.get(viewer, {}).values() if s.lingers]:
                 self._forget(other)
         return True
+
+    def followed(self, viewer: Viewer) -> list[str]:
+        """What `viewer` follows, or still lingers on."""
+        return list(self._of.get(viewer, {}))
+
+    def end(self, viewer: Viewer, experiment: str) -> None:
+        """Unsubscribe at once: what was not sent yet is not sent."""
+        subscription = self.get(viewer, experiment)
+        if subscription is not None:
+            self._forget(subscription)
 
     def drop(self, viewer: Viewer) -> None:
         """Forget a viewer that went."""

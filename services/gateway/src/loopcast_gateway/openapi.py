@@ -11,7 +11,9 @@ from importlib.metadata import version
 
 import msgspec
 
+from loopcast.auth.cookies import COOKIE
 from loopcast_gateway.catalog import Listed
+from loopcast_gateway.login import Session
 from loopcast_gateway.open_runs import Run
 from loopcast_gateway.query import DEFAULT_LIMIT, MAX_LIMIT
 from loopcast_gateway.schemas import Schema, components
@@ -105,8 +107,28 @@ def document() -> Schema:
                 ),
             },
             "/v1/stats": {"get": _operation("readStats", "What this process is doing.", _json("Stats"))},
+            "/v1/session": {
+                "get": _operation("whoAmI", "Who asks, and what that permits.", _json("Session")),
+                "post": {
+                    **_operation("beginSession", "Keep the token of `Authorization` as a cookie.", _json("Session")),
+                    "security": [{"bearer": []}],
+                },
+                "delete": {
+                    "operationId": "endSession",
+                    "summary": "Take the cookie away.",
+                    "responses": {"204": {"description": "It is gone."}, "403": _REFUSALS["403"]},
+                },
+            },
         },
-        "components": {"schemas": {**components([Experiments, RunList]), "Page": _PAGE, "Stats": _STATS}},
+        "components": {
+            "schemas": {**components([Experiments, RunList, Session]), "Page": _PAGE, "Stats": _STATS},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            },
+        },
+        # Where the gateway asks nobody, nothing is needed.
+        "security": [{}, {"bearer": []}, {"cookie": []}],
     }
 
 
@@ -188,10 +210,16 @@ def _operation(
     gone: bool = False,
     query: bool = False,
 ) -> Schema:
-    responses = {"200": answer, "403": _problem("This service has another name, or this is not for you.")}
+    responses = {"200": answer, **_REFUSALS}
     if query:
         responses["422"] = _problem("A parameter, or the experiment's id, is wrong: the detail says which.")
     if gone:
         responses["410"] = _problem("The log does not prove this position any more; `earliest` is what it has.")
         responses["503"] = _problem("The log cannot be read now, or there is no room: `Retry-After`.")
     return {"operationId": name, "summary": summary, "parameters": parameters or [], "responses": responses}
+
+
+_REFUSALS = {
+    "401": _problem("A token is needed, or the one that came permits nothing."),
+    "403": _problem("This service has another name, or this is not for you."),
+}

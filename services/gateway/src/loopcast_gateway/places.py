@@ -120,7 +120,7 @@ class Places:
     ) -> list[Entry]:
         def wanted(entry: Entry) -> bool:
             mine = entry.offset <= end and experiment in (None, entry.experiment)
-            return mine and (filter_ is None or filter_.admits(entry.type))
+            return mine and (filter_ is None or filter_.wants(entry))
 
         recent = partition.recent
         kept = [entry for entry in recent.kept(experiment) if wanted(entry)] if recent is not None else []

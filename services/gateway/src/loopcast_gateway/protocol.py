@@ -52,6 +52,8 @@ DEFAULT_LAST = 100
 class ErrorName(enum.StrEnum):
     """Why a command was refused. The numbers are Centrifugo's, where it has one."""
 
+    UNAUTHORIZED = "unauthorized"
+    PERMISSION_DENIED = "permission_denied"
     METHOD_NOT_FOUND = "method_not_found"
     ALREADY_SUBSCRIBED = "already_subscribed"
     LIMIT_EXCEEDED = "limit_exceeded"
@@ -72,6 +74,8 @@ class ErrorName(enum.StrEnum):
 
 
 _CODES = {
+    ErrorName.UNAUTHORIZED: 101,
+    ErrorName.PERMISSION_DENIED: 103,
     ErrorName.METHOD_NOT_FOUND: 104,
     ErrorName.ALREADY_SUBSCRIBED: 105,
     ErrorName.LIMIT_EXCEEDED: 106,
@@ -104,6 +108,12 @@ class Command(msgspec.Struct, tag_field="action", forbid_unknown_fields=True, kw
     """What a client says."""
 
     id: Id | None = None
+
+
+class Auth(Command, tag="auth", kw_only=True):
+    """Show a token: the first message where none came with the handshake, and each time that it is renewed."""
+
+    token: str
 
 
 class Subscribe(Command, tag="subscribe", kw_only=True, rename={"start": "from"}):
@@ -174,12 +184,22 @@ class Frame(msgspec.Struct, tag_field="type", omit_defaults=True, kw_only=True):
 
 
 class Welcome(Frame, tag="welcome", kw_only=True):
-    """The first frame of a connection."""
+    """The first frame of a connection. Where `authenticated` is false, a token has to come within `auth_ms`."""
 
     session: str
     server_time: float
     ping_ms: int
     limits: dict[str, int]
+    authenticated: bool = True
+    auth_ms: int | None = None
+
+
+class Authenticated(Frame, tag="authenticated", kw_only=True):
+    """The token is good: until when (Unix seconds), and for which experiments."""
+
+    id: Id | None = None
+    subscribe: list[str]
+    expires: float | None = None
 
 
 class Subscribed(Frame, tag="subscribed", kw_only=True):
@@ -306,12 +326,12 @@ class ErrorFrame(Frame, tag="error", kw_only=True):
     temporary: bool
 
 
-COMMANDS: tuple[type[Command], ...] = (Subscribe, Unsubscribe, Replay, Stats, Ping, Pong)
+COMMANDS: tuple[type[Command], ...] = (Auth, Subscribe, Unsubscribe, Replay, Stats, Ping, Pong)
 """Every action."""
 
 FRAMES: tuple[type[Frame], ...] = (
-    Welcome, Subscribed, Snapshot, EventFrame, CaughtUp, ReplayEnd, Gap, Log, Eof, Lagging, Unsubscribed, StatsFrame,
-    PingFrame, PongFrame, GoAway, ErrorFrame,
+    Welcome, Authenticated, Subscribed, Snapshot, EventFrame, CaughtUp, ReplayEnd, Gap, Log, Eof, Lagging, Unsubscribed,
+    StatsFrame, PingFrame, PongFrame, GoAway, ErrorFrame,
 )  # fmt: skip
 """Every frame."""
 
@@ -322,7 +342,7 @@ class _Head(msgspec.Struct):
 
 
 _ACTIONS = {str(c.__struct_config__.tag) for c in COMMANDS}
-_decoder = msgspec.json.Decoder(Subscribe | Unsubscribe | Replay | Stats | Ping | Pong)
+_decoder = msgspec.json.Decoder(Auth | Subscribe | Unsubscribe | Replay | Stats | Ping | Pong)
 _head = msgspec.json.Decoder(_Head)
 encode = msgspec.json.Encoder().encode
 

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
 
+from loopcast.auth import Grants
 from loopcast.position import Position
 from loopcast_gateway import promptlooper
+from loopcast_gateway.access import Access, Guest
 from loopcast_gateway.answering import Answering
 from loopcast_gateway.catchup import CatchUp
-from loopcast_gateway.close_codes import TOO_MANY_ERRORS, CloseCode
+from loopcast_gateway.close_codes import NOT_PERMITTED, RATE_LIMITED, TOO_MANY_ERRORS, CloseCode
+from loopcast_gateway.entrance import Entrance
 from loopcast_gateway.filters import BadFilter, filter_of
 from loopcast_gateway.hub import Hub, Subscription
 from loopcast_gateway.protocol import (
+    Auth,
     Command,
     ErrorFrame,
     ErrorName,
@@ -57,6 +61,8 @@ class Connection(Protocol):
 
     errors: int
     """How many commands were refused since the last good one."""
+    guest: Guest
+    """Who it is."""
 
     @property
     def dialect(self) -> Dialect:
@@ -91,7 +97,8 @@ class Sessions:
         answering: Answering,
         tally: Tally,
         *,
-        stats: Callable[[], dict[str, object]],
+        access: Access,
+        stats: Callable[[Grants], dict[str, object]],
         max_subscriptions: int,
         max_command_bytes: int,
         ping_seconds: float,
@@ -100,6 +107,8 @@ class Sessions:
         self._tails = tails
         self._catch_up = catch_up
         self._answering = answering
+        self._access = access
+        self._entrance = Entrance(access, hub, follow=self._follow, received=self._carry_out, spawn=self._spawn)
         self._tally = tally
         self._stats = stats
         self._max_subscriptions = max_subscriptions
@@ -109,12 +118,17 @@ class Sessions:
 
     def opened(self, viewer: Connection, experiments: Sequence[str]) -> None:
         """A viewer came; `experiments`, which its address names, are followed from the start."""
+        known = viewer.guest.grants is not None
         frame = Welcome(
-            session=secrets.token_hex(8), server_time=time.time(), ping_ms=self._ping_ms, limits=self._limits
+            session=secrets.token_hex(8),
+            server_time=time.time(),
+            ping_ms=self._ping_ms,
+            limits=self._limits,
+            authenticated=known,
+            auth_ms=None if known else round(self._entrance.seconds * 1000),
         )
         viewer.say(frame)
-        for experiment in experiments:
-            self.follow(viewer, Subscribe(experiment_id=experiment))
+        self._entrance.opened(viewer, tuple(experiments))
 
     def closed(self, viewer: Connection) -> None:
         """A viewer went."""
@@ -136,6 +150,14 @@ class Sessions:
                 self._command(viewer, line)
 
     def _command(self, viewer: Connection, text: bytes) -> None:
+        if not self._access.may_command(viewer, 1, asyncio.get_running_loop().time()):
+            viewer.close(RATE_LIMITED)
+            return
+        self._carry_out(viewer, text)
+
+    def _carry_out(self, viewer: Connection, text: bytes) -> None:
+        if self._entrance.holds(viewer, text):
+            return
         try:
             command = read_command(text) if viewer.dialect.polite else promptlooper.read(text)
             self._tally.commands[str(command.__struct_config__.tag)] += 1
@@ -156,12 +178,17 @@ class Sessions:
             temporary=refusal.name.temporary,
         )
         viewer.say(frame)
+        if refusal.name is ErrorName.PERMISSION_DENIED and refusal.id is None and not viewer.dialect.polite:
+            # Such a client reads no answers: only the end of the connection tells it.
+            viewer.close(NOT_PERMITTED)
         viewer.errors += 1
         if viewer.errors >= MAX_ERRORS and viewer.dialect.polite:
             viewer.close(TOO_MANY_ERRORS)
 
     def _obey(self, viewer: Connection, command: Command) -> None:
         match command:
+            case Auth():
+                self._entrance.auth(viewer, command)
             case Subscribe():
                 self.follow(viewer, command)
             case Unsubscribe():
@@ -172,11 +199,16 @@ class Sessions:
                 )
                 viewer.say(frame)
             case Replay():
-                self._spawn(viewer, self._answering.begin(viewer, command))
+                scope = self._entrance.scope(viewer, command.experiment_id, command.id)
+                self._spawn(viewer, self._answering.begin(viewer, command, scope))
             case Stats():
-                viewer.say(StatsFrame(id=command.id, data=self._stats()))
+                grants = self._entrance.known(viewer, command.id)
+                viewer.say(StatsFrame(id=command.id, data=self._stats(grants)))
             case Ping():
                 viewer.say(PongFrame(id=command.id))
+
+    def _follow(self, viewer: Connection, experiment: str) -> None:
+        self.follow(viewer, Subscribe(experiment_id=experiment))
 
     def follow(self, viewer: Connection, command: Subscribe) -> None:
         """
@@ -185,13 +217,14 @@ class Sessions:
         Raises:
             Refused: it cannot be.
         """
+        scope = self._entrance.scope(viewer, command.experiment_id, command.id)
         if not viewer.dialect.polite and self._hub.get(viewer, command.experiment_id) is not None:
             # PromptLooper's subscribe may be said again.
             viewer.say(Subscribed(id=command.id, experiment_id=command.experiment_id))
             return
         resumed = positions(command, self._hub.covered(command.experiment_id))
         try:
-            filter_ = filter_of(command.types, command.exclude)
+            filter_ = filter_of(command.types, command.exclude, scope)
         except BadFilter as error:
             raise Refused(ErrorName.BAD_REQUEST, str(error), command.id) from None
         self._admit(viewer, command)

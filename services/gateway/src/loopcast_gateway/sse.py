@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
+from loopcast.auth import Grants
+from loopcast_gateway.access import Guest
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.protocol import CaughtUp, Frame, Gap, Id, Refused, Subscribe, Subscribed, encode
 
@@ -72,10 +74,11 @@ SSE: Dialect = EventStreamDialect()
 class EventStream:
     """A viewer by HTTP: what the hub puts in comes out of :meth:`chunks`, as fast as it is read."""
 
-    def __init__(self, gateway: Gateway, experiment: str, query: StreamQuery) -> None:
+    def __init__(self, gateway: Gateway, experiment: str, query: StreamQuery, grants: Grants) -> None:
         self._gateway = gateway
         self._experiment = experiment
         self._query = query
+        self._grants = grants
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._something = asyncio.Event()
@@ -83,6 +86,8 @@ class EventStream:
         self._ended = False
         self.dialect = SSE
         self.errors = 0
+        self.guest = Guest("")
+        self.guest.grants = grants
 
     @property
     def congested(self) -> bool:
@@ -118,7 +123,7 @@ class EventStream:
         """A stream is read when it is read."""
 
     def close(self, code: CloseCode) -> None:
-        """End the stream, whatever the code: the reader comes back by itself."""
+        """End the stream, whatever the code: the reader comes back by itself, with a newer token if it has one."""
         del code
         self.end()
 
@@ -132,10 +137,14 @@ class EventStream:
         """What is to be written, until the reader or the gateway goes."""
         gateway = self._gateway
         gateway.streams.add(self)
+        gateway.access.enter(self)
         try:
             # Jitter against a herd, not a secret.
             yield b"retry: %d\n\n" % random.randint(RETRY_MS // 2, RETRY_MS * 3 // 2)  # noqa: S311
-            self._follow()
+            if gateway.access.grant(self, self._grants) is None:
+                self._follow()
+            else:
+                self.end()
             while True:
                 if not self._waiting and not self._ended:
                     self._something.clear()
@@ -156,6 +165,7 @@ class EventStream:
             self._ended = True
             self._room.set()
             gateway.streams.discard(self)
+            gateway.access.leave(self)
             gateway.sessions.closed(self)
 
     def _follow(self) -> None:
