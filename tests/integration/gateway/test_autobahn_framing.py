@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a case a line
 """
 Autobahn's families 1 to 5 and 9 and 10 (https://github.com/crossbario/autobahn-testsuite): frames.
 

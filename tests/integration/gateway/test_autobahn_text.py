@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a case a line
 """
 Autobahn's families 6 and 7 (https://github.com/crossbario/autobahn-testsuite): UTF-8 and the closing handshake.
 
