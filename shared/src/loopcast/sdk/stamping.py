@@ -111,23 +111,21 @@ class Stamper:
         identity = self.runs.identify(named or event)
         if identity.change is not None:
             self._remember(identity)
-        number = self._number(identity.run)
+        run = identity.run
+        number = self._numbers.get(run, 0) + 1
+        if number == 1 and len(self._numbers) >= MAX_RUNS:
+            self.renew()
+        self._numbers[run] = number
         if identity is not self._identity and _shown(identity) != self._prepared:
             self._prepare(identity)
-        head = "".join(
-            (
-                '{"specversion":"1.0","id":"',
-                self._new_id(),
-                self._before_type,
-                self._type(event_type(event)),
-                self._before_time,
-                _time(event.get("ts")),
-                self._before_number,
-                f"{number:020}",
-                self._before_data,
-            )
+        kind = event_type(event)
+        type_ = self._types.get(kind) or self._type(kind)
+        time_ = _time(event.get("ts"))
+        head = (
+            f'{{"specversion":"1.0","id":"{self._new_id()}{self._before_type}{type_}{self._before_time}{time_}'
+            f"{self._before_number}{number:020}{self._before_data}"
         )
-        return b"".join((head.encode("ascii"), data, b"}"))
+        return b"%b%b}" % (head.encode("ascii"), data)
 
     def _remember(self, identity: Identity) -> None:
         """Let other processes know, before the event is anywhere: they may come the moment after."""
@@ -137,19 +135,10 @@ class Stamper:
             self._memory.remember(identity.loop, self.runs.runs.known(identity.loop))
 
     def _type(self, named: str) -> str:
-        type_ = self._types.get(named)
-        if type_ is None:
-            if len(self._types) >= MAX_TYPES:
-                self._types.clear()
-            type_ = self._types[named] = coerce_type(named)
+        if len(self._types) >= MAX_TYPES:
+            self._types.clear()
+        type_ = self._types[named] = coerce_type(named)
         return type_
-
-    def _number(self, run: str) -> int:
-        number = self._numbers.get(run, 0) + 1
-        if number == 1 and len(self._numbers) >= MAX_RUNS:
-            self.renew()
-        self._numbers[run] = number
-        return number
 
     def _prepare(self, identity: Identity) -> None:
         source = source_of(self._experiment, identity.run)
