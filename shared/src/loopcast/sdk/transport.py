@@ -107,7 +107,7 @@ class LoopcastTransport:
     def send(self, event: dict[str, Any]) -> None:
         """Take an event. Returns in microseconds, never waits for anything outside the process, never raises."""
         try:
-            with self._lock:
+            with self._mutex:
                 if self._inside:
                     # A signal handler or a finalizer, in the middle of another event: its turn comes after.
                     self._deferred.append(dict(event))
@@ -222,7 +222,9 @@ class LoopcastTransport:
         from loopcast.sdk.spool import Spool
 
         settings = self._configuration
-        self._lock = threading.Condition(threading.RLock())
+        # The bare lock of the condition: entering a condition is a call in Python, and this is done for every event.
+        self._mutex = threading.RLock()
+        self._lock = threading.Condition(self._mutex)
         self._inside = False
         self._deferred: list[dict[str, Any]] = []
         self._closed = False
