@@ -44,7 +44,11 @@ def envelope(size: int) -> bytes:
 
 def gateway_server(size: int) -> tuple[uvicorn.Config, Run]:
     """Everything of the gateway but the reader of the log."""
-    gateway = Gateway(client_of("loopcast"), GatewaySettings(max_connections=100_000), Metrics("gateway", "0"))
+    gateway = Gateway(
+        client_of("loopcast"),
+        GatewaySettings(max_connections=100_000, handshakes_per_second=0),
+        Metrics("gateway", "0"),
+    )
     tail, body = gateway.tails[0], envelope(size)
     emitter, sent = uuid7(), 0
 

@@ -29,6 +29,7 @@ from loopcast.errors import ConfigurationError, LoopcastError
 from loopcast.health import Health
 from loopcast.metrics import LOOP_LAG, Metrics
 from loopcast.ops import ops_app
+from loopcast.patience import Connection
 from loopcast.settings import PublicSettings, ServiceSettings, unknown_names
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ async def _listening(app: ASGIApp, host: str, port: int, what: str, **more: obje
         "server_header": False,
         "backlog": BACKLOG,
         "timeout_graceful_shutdown": int(CLOSE_SECONDS),
-        "http": "httptools",
+        "http": Connection,
         "ws": "none",
         **more,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -12,7 +13,7 @@ import typer
 
 from loopcast.errors import ConfigurationError
 
-__all__ = ["api_key", "parse_ttl", "token"]
+__all__ = ["api_key", "bearer_header", "parse_ttl", "token"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PATTERN_HELP = "Experiments, such as exp-* or *; may be given several times."
@@ -86,6 +87,12 @@ def api_key(
             out.write(f"\n{entry}" if present else entry)
         sys.stderr.write(f"# Added to {file}. The key itself, which nobody can see again:\n")
     typer.echo(made)
+
+
+def bearer_header() -> dict[str, str]:
+    """The header that shows `LOOPCAST_TOKEN`, where it is set."""
+    token = os.environ.get("LOOPCAST_TOKEN", "").strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def parse_ttl(text: str) -> float:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
+from loopcast.cli.access import bearer_header
 from loopcast.errors import ConfigurationError
 from loopcast.routing import check_experiment, check_type
 from loopcast.up.state import address
@@ -31,7 +32,7 @@ def run_send(experiment: str, type_: str, fields: list[str], *, run: str, url: s
     check_experiment(experiment)
     target = f"{url or address(data, 'LOOPCAST_URL')}/v1/experiments/{quote(experiment, safe='')}/events"
     lines = [json.dumps(_event(type_, fields))] if type_ else sys.stdin
-    headers = {"content-type": "application/x-ndjson"} | ({"loopcast-run": run} if run else {})
+    headers = {"content-type": "application/x-ndjson", **bearer_header()} | ({"loopcast-run": run} if run else {})
     totals = {"accepted": 0, "duplicates": 0, "invalid": 0}
     with httpx.Client(timeout=60, headers=headers) as client:
         for batch in _batches(lines):

@@ -14,9 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
+from loopcast.cli.access import bearer_header
 from loopcast.cli.progress import Progress
 from loopcast.errors import ConfigurationError
 from loopcast.up.state import address
@@ -116,10 +117,15 @@ async def _watch(target: str, viewer: Viewer) -> None:
     tries = 0
     while True:
         try:
-            async with connect(target, subprotocols=[SUBPROTOCOL], max_size=None, compression=None) as socket:
+            async with connect(
+                target, subprotocols=[SUBPROTOCOL], additional_headers=bearer_header(), max_size=None, compression=None
+            ) as socket:
                 tries = 0
                 if await _follow(socket, viewer):
                     return
+        except InvalidStatus as refused:
+            if refused.response.status_code != 503:
+                raise ConfigurationError(f"{target} refused the connection: {_detail(refused)}") from None
         except InvalidHandshake as refused:
             raise ConfigurationError(f"{target} refused the connection: {refused}") from None
         except OSError as error:
@@ -128,6 +134,14 @@ async def _watch(target: str, viewer: Viewer) -> None:
         tries += 1
         # Full jitter, so that many clients do not come back at the same moment.
         await asyncio.sleep(random.uniform(0, min(MAX_BACKOFF, MIN_BACKOFF * 2**tries)))  # noqa: S311
+
+
+def _detail(refused: InvalidStatus) -> str:
+    """What the gateway said, in its own words where it did."""
+    try:
+        return str(jsonlib.loads(refused.response.body or b"{}")["detail"])
+    except (ValueError, KeyError, TypeError):
+        return str(refused)
 
 
 async def _follow(socket: ClientConnection, viewer: Viewer) -> bool:
