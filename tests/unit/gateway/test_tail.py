@@ -252,3 +252,15 @@ async def test_pages_from_either_end_say_where_they_go_on():
 
     assert mine == found["oldest"]
     assert mine[::-1] == found["newest"]
+
+
+async def test_the_newest_come_from_the_stream_too():
+    """Where the rings hold fewer than were asked for, the newest so many come from the stream, all of them."""
+    world = World()
+    for _ in range(23):
+        world.publish("a")
+    async with world.gateway(ring_events=3) as gateway:
+        viewer = follow(gateway, experiment_id="a", **{"from": "last"}, limit=5, snapshot=True)
+        await viewer.until("caught_up")
+
+    assert list(range(18, 23)) == viewer.numbers()

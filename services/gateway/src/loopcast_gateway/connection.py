@@ -74,8 +74,8 @@ class Connection(asyncio.Protocol):
     """A viewer. uvicorn makes one for each request to upgrade, so it may also be refused."""
 
     __slots__ = (
-        "_closing", "_flusher", "_gateway", "_heard", "_known", "_lagging", "_left", "_outbox", "_parser", "_parts",
-        "_paused", "_queued", "_room", "_transport", "dialect", "errors", "guest",
+        "_closing", "_ended", "_ending", "_flusher", "_gateway", "_heard", "_known", "_lagging", "_left", "_outbox",
+        "_parser", "_parts", "_paused", "_queued", "_room", "_transport", "dialect", "errors", "guest",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, known: set[Connection]) -> None:
@@ -90,6 +90,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._queued = False
         self._lagging = False
+        self._ending = False
+        self._ended = False
         self._closing: asyncio.TimerHandle | None = None
         self._room: asyncio.Event | None = None
         self._heard = 0.0
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
         """Write what waits, as far as the socket takes it; close a viewer that leaves too much unread."""
         self._queued = False
         outbox, transport = self._outbox, self._transport
-        if transport.is_closing():
+        if self._ended or transport.is_closing():
             outbox.clear()
             return
         while outbox.size and not self._paused:
@@ -210,6 +212,8 @@ class Connection(asyncio.Protocol):
                     outbox.put_first(text_frame(encode(frame)))
             return
         self._lagging = False
+        if self._ending:
+            self._end()
         if self._room is not None:
             self._make_room()
 
@@ -353,13 +357,21 @@ class Connection(asyncio.Protocol):
                 self._outbox.put_frame(data)
                 self._hurry()
                 continue
+            self._ending = True
             self.flush()
-            # Closing at once would answer bytes that are still on their way with a reset, which takes the close frame
-            # with it: the peer's own end, or the time limit, closes.
-            if self._transport.can_write_eof() and not self._transport.is_closing():
-                self._transport.write_eof()
-            else:
-                self._transport.close()
+
+    def _end(self) -> None:
+        """
+        Everything is sent: say so.
+
+        Closing at once would answer bytes that are still on their way with a reset, which takes the close frame with
+        it: the peer's own end, or the time limit, closes.
+        """
+        self._ending, self._ended = False, True
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
 
     def too_slow(self, reason: str) -> None:
         """Give up on a viewer that does not read; `reason` is the metric's label."""

@@ -122,9 +122,10 @@ class Places:
             mine = entry.offset <= end and experiment in (None, entry.experiment)
             return mine and (filter_ is None or filter_.wants(entry))
 
-        recent = partition.recent
-        kept = [entry for entry in recent.kept(experiment) if wanted(entry)] if recent is not None else []
-        if len(kept) >= count or (partition.since(experiment, -1) is not None):
+        recent, everything = partition.recent, partition.since(experiment, -1)
+        kept = recent.kept(experiment) if everything is None and recent is not None else everything or []
+        kept = [entry for entry in kept if wanted(entry)]
+        if len(kept) >= count or everything is not None:
             return kept[-count:]
         found: list[Entry] = []
         high, block, scanned = end, FIRST_BLOCK, 0
