@@ -239,6 +239,29 @@ os._exit(0)
     assert pid == os.getpid()
 
 
+def test_a_child_that_lives_on_holds_nothing_back(producer, spool, tmp_path):
+    """A parent's spool is its parent's: it is sent when the parent is dead, however long its children live."""
+    program = f"""
+import time
+t = LoopcastTransport('http://127.0.0.1:9', 'e', 'r')
+t.send({{'n': 1}})
+if os.fork() == 0:
+    os.close(1), os.close(2)
+    while not os.path.exists({str(tmp_path / "end")!r}): time.sleep(0.05)
+os._exit(0)
+"""
+    run(program, producer.url)
+    for about in spool.glob("*/about.json"):
+        about.write_text(about.read_text().replace("http://127.0.0.1:9", producer.url))
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"n": 2})
+    report = transport.close(10)
+    (tmp_path / "end").touch()
+
+    assert [1, 2] == [event["data"]["n"] for event in events(producer)]
+    assert 1 == report.stats.inherited
+
+
 def test_a_resume_in_another_process_continues_the_run(producer):
     """A loop that hands over and is resumed by another process is one run, its second attempt."""
     run(
