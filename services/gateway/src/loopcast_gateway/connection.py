@@ -42,12 +42,7 @@ HIGH_WATER = 64 * 1024
 """Bytes in the transport's own buffer, from which on chunks wait in the outbox."""
 
 UNSENT_BYTES = 128 * 1024
-"""
-What the kernel may hold of one viewer and not have sent (`TCP_NOTSENT_LOWAT`, tcp(7)).
-
-Without it the kernel takes 2.5 MB before it says that a viewer does not read: memory that no limit of ours counts, and
-writes that tell nobody anything. What is under way is not in this number, so a far viewer is not slowed down.
-"""
+"""What the kernel may hold of a viewer unsent (`TCP_NOTSENT_LOWAT`): it would take 2.5 MB before it says anything."""
 
 LAGGING = 4
 """From the limit's fourth part on, a viewer is told that it reads too slowly."""
