@@ -12,6 +12,8 @@ import pytest
 from browser import browsing
 from msgspec.structs import replace
 
+from loopcast.trace_ids import trace_id
+
 FINISHED = msgspec.Raw(b'{"event":"loop_complete","terminated_by":"terminal","failure_terminal":false}')
 STREAMS = Path(__file__).parents[2] / "fixtures/streams"
 
@@ -56,6 +58,25 @@ async def test_everything_begins_with_the_last_events(start_gateway, feed, brows
     assert [f"n={n}" for n in (4, 3, 2, 1, 0)] == rows
     assert ["All experiments", "one", "two"] == sorted(names, key=str.lower)
     assert [] == complaints
+
+
+async def test_a_run_links_to_its_trace(start_gateway, feed, browse):
+    """Where the backend's address is known, a run has a link to its trace; elsewhere there is none."""
+    linking, plain = start_gateway(trace_url="https://traces.example/trace/{trace_id}"), start_gateway()
+    shown = []
+    async with feed() as log:
+        await play(log, "tuning", "demo-parent")
+        for gateway in (linking, plain):
+            await log.settle(gateway)
+            async with browse(gateway, "/#tuning") as page:
+                await page.until(text_of("#states"))
+                if gateway is linking:
+                    await page.until("!document.querySelector('#trace').hidden")
+                shown.append(
+                    await page.value("[document.querySelector('#trace').hidden, document.querySelector('#trace').href]")
+                )
+
+    assert [[False, f"https://traces.example/trace/{trace_id('tuning', 'run-1').hex()}"], [True, ""]] == shown
 
 
 async def test_a_run_with_its_sub_loop(start_gateway, feed, browse):

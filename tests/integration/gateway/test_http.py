@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from loopcast.position import Position
+from loopcast.trace_ids import trace_id
 
 
 async def ask(gateway, path, **parameters):
@@ -201,3 +202,14 @@ async def test_runs_are_listed(start_gateway, feed):
     assert "draft" == one["runs"][1]["loops"][0]["state"]
     assert ["one", "three", "two"] == [run["run"] for run in everything["runs"]]
     assert (True, True, False) == (one["complete"], everything["complete"], cut["complete"])
+
+
+async def test_a_run_s_trace_is_named_and_found(start_gateway, gateway):
+    """The id that `loopcast otel trace-id` prints, and its address where the backend's is set; before the run, too."""
+    linking = start_gateway(trace_url="https://traces.example/trace/{trace_id}")
+    path = "/v1/experiments/a%2Fb/runs/run%201/trace"
+    known, unknown = (await ask(linking, path, attempt=2)).json(), (await ask(gateway, path)).json()
+
+    trace = trace_id("a/b", "run 1", 2).hex()
+    assert {"trace_id": trace, "url": f"https://traces.example/trace/{trace}"} == known
+    assert {"trace_id": trace_id("a/b", "run 1").hex(), "url": None} == unknown

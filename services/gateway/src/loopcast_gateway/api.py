@@ -20,6 +20,7 @@ from loopcast_gateway.openapi import DESCRIPTION, Experiments
 from loopcast_gateway.pages import Gone
 from loopcast_gateway.problems import JSON, problem
 from loopcast_gateway.query import BadQuery
+from loopcast_gateway.trace_api import trace_routes
 
 if TYPE_CHECKING:
     from loopcast_gateway.gateway import Gateway
@@ -69,6 +70,7 @@ def make_app(gateway: Gateway) -> ASGIApp:
         return _json(Experiments(experiments=listed[:MAX_EXPERIMENTS], complete=whole))
 
     app.include_router(history_routes(gateway))
+    app.include_router(trace_routes(gateway.settings.trace_url))
 
     @app.get("/v1/stats")
     async def stats(request: Request) -> Response:

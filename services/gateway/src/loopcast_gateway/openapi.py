@@ -17,6 +17,7 @@ from loopcast_gateway.login import Session
 from loopcast_gateway.open_runs import Run
 from loopcast_gateway.query import DEFAULT_LIMIT, MAX_LIMIT
 from loopcast_gateway.schemas import Schema, components
+from loopcast_gateway.trace_api import MAX_ATTEMPT, TraceOfRun
 
 __all__ = ["DESCRIPTION", "Experiments", "RunList", "document"]
 
@@ -48,6 +49,16 @@ _EXPERIMENT: Schema = {
     "example": "exp-42",
 }
 
+_ONE = "An experiment's id, percent-encoded whole, its slashes too."
+_RUN: Schema = {
+    "name": "run",
+    "in": "path",
+    "required": True,
+    "description": "A run's id, percent-encoded whole.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "example": "20261120T173828Z-refine-4f09c2",
+}
+
 
 def _parameter(name: str, schema: Schema, text: str) -> Schema:
     return {"name": name, "in": "query", "description": text, "schema": schema}
@@ -66,6 +77,9 @@ _PAGE_PARAMETERS = [
     _LIMIT,
     _parameter("order", {"enum": ["oldest", "newest"]}, "From which end; `newest` goes with before."),
 ]
+_ATTEMPT = _parameter(
+    "attempt", {"type": "integer", "minimum": 1, "maximum": MAX_ATTEMPT, "default": 1}, "Which attempt of the run."
+)
 _PATTERNS: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_.%*?-]{1,100}(,[A-Za-z0-9_.%*?-]{1,100}){0,31}$"}
 _STREAM_PARAMETERS = [
     _parameter("after", _PLACE, "Events behind this position; `Last-Event-ID` counts more."),
@@ -106,6 +120,12 @@ def document() -> Schema:
                     "streamEvents", "Events as they come.", _STREAM, _STREAM_PARAMETERS, gone=True, query=True
                 ),
             },
+            "/v1/experiments/{experiment}/runs/{run}/trace": {
+                "parameters": [{**_EXPERIMENT, "description": _ONE}, _RUN],
+                "get": _operation(
+                    "findTrace", "Where the trace of a run is.", _json("TraceOfRun"), [_ATTEMPT], query=True
+                ),
+            },
             "/v1/stats": {"get": _operation("readStats", "What this process is doing.", _json("Stats"))},
             "/v1/session": {
                 "get": _operation("whoAmI", "Who asks, and what that permits.", _json("Session")),
@@ -121,7 +141,7 @@ def document() -> Schema:
             },
         },
         "components": {
-            "schemas": {**components([Experiments, RunList, Session]), "Page": _PAGE, "Stats": _STATS},
+            "schemas": {**components([Experiments, RunList, Session, TraceOfRun]), "Page": _PAGE, "Stats": _STATS},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},

@@ -6,16 +6,20 @@ import ipaddress
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from loopcast.settings.environment import PREFIX, Environment
 from loopcast.topology import LOG, MAX_PARTITIONS, Topology, parse_age
+from loopcast.trace_ids import check_trace_url
 
-__all__ = ["CommaSeparated", "ServiceSettings", "is_loopback", "split", "with_login"]
+__all__ = ["CommaSeparated", "ServiceSettings", "TraceUrl", "is_loopback", "split", "with_login"]
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 """Written `a,b` in a variable."""
+
+TraceUrl = Annotated[str, AfterValidator(check_trace_url)]
+"""The address of a trace, with a place for its id."""
 
 
 class ServiceSettings(BaseSettings):

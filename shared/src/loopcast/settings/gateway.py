@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from loopcast.events import MAX_EVENT_BYTES
-from loopcast.settings.base import CommaSeparated, split
+from loopcast.settings.base import CommaSeparated, TraceUrl, split
 from loopcast.settings.public import PublicSettings
 
 __all__ = ["GatewaySettings"]
@@ -68,6 +68,9 @@ class GatewaySettings(PublicSettings):
     ring_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="The same in bytes.")
     ring_total_bytes: int = Field(
         128 * 1024 * 1024, ge=1024, description="Bytes of recent events of one partition over all experiments."
+    )
+    trace_url: TraceUrl = Field(
+        "", description="Where a backend shows a trace, with `{trace_id}` in it: the page links to it."
     )
     recorder_url: str = Field(
         "", description="Where viewers reach the recorder, which has what the log has no more; named in a 410."

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from loopcast.settings.base import ServiceSettings
-from loopcast.trace_ids import check_trace_url
+from loopcast.settings.base import ServiceSettings, TraceUrl
 
 __all__ = ["WebhookForwarderSettings"]
 
@@ -29,6 +27,6 @@ class WebhookForwarderSettings(ServiceSettings):
         1_000_000, ge=1, description="Events in a queue over which it is unbound and caught up from the log."
     )
     webhooks_max_backlog_bytes: int = Field(1_000_000_000, ge=1, description="The same for bytes, estimated.")
-    trace_url: Annotated[str, AfterValidator(check_trace_url)] = Field(
+    trace_url: TraceUrl = Field(
         "", description="Where a backend shows a trace, with `{trace_id}` in it: messages for people link to it."
     )

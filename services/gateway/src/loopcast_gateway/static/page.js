@@ -23,7 +23,9 @@ let gaps = 0;
 
 const now = () => Date.now() + clockOffset;
 const feed = new Feed();
-const timeline = new Timeline(now);
+const timeline = new Timeline(now, (run) =>
+  ask(`/v1/experiments/${encodeURIComponent(chosen)}/runs/${encodeURIComponent(run.id)}/trace?attempt=${run.attempt}`),
+);
 
 const client = new LoopcastClient(`${location.origin.replace("http", "ws")}/ws`, {
   onState: connection,

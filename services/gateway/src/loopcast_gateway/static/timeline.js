@@ -12,9 +12,13 @@ export class Timeline {
   #drawn = null;
   #runs = null;
   #now = () => Date.now();
+  #trace = async () => null;
+  #traced = null; // the run and attempt that the link is of
 
-  constructor(now) {
+  /** `trace(run)` gives a promise of `{ url }`, or of nothing. */
+  constructor(now, trace) {
     this.#now = now;
+    this.#trace = trace;
     $("run").addEventListener("change", ({ target }) => {
       this.#chosen = target.value === target.options[0].value ? null : target.value;
       this.#state = null;
@@ -31,6 +35,7 @@ export class Timeline {
     this.#chosen = null;
     this.#state = null;
     this.#drawn = null;
+    this.#traced = null;
     this.#rows.clear();
     $("states").replaceChildren();
   }
@@ -44,6 +49,7 @@ export class Timeline {
     const run = list.find(({ id }) => id === this.#chosen) ?? list[0];
     this.#options(list, run);
     this.#facts(run);
+    this.#link(run);
     this.#states(run);
     this.#output(run);
   }
@@ -55,6 +61,18 @@ export class Timeline {
     $("run").dataset.key = key;
     $("run").replaceChildren(...wanted.map(([value, text]) => element("option", "", text, { value })));
     $("run").value = run.id;
+  }
+
+  #link(run) {
+    const key = JSON.stringify([run.id, run.attempt]);
+    if (this.#traced === key) return;
+    this.#traced = key;
+    $("trace").hidden = true;
+    this.#trace(run).then((found) => {
+      if (this.#traced !== key || !found?.url) return;
+      $("trace").href = found.url;
+      $("trace").hidden = false;
+    });
   }
 
   #facts(run) {
