@@ -150,7 +150,8 @@ async def test_replicas_publish_each_message_once(redis, producers, vhost_url):
     count = await publishing
     messages = await read_log(vhost_url)
 
-    assert list(range(1, count + 1)) == numbers(messages)
+    # At the border two processes publish at once: which of them the broker hears first is open.
+    assert list(range(1, count + 1)) == sorted(numbers(messages))
 
 
 @pytest.mark.timeout(180)
