@@ -1,5 +1,6 @@
 """The gateway's history routes, answered from the database."""
 
+import time
 from functools import partial
 from urllib.parse import quote
 
@@ -7,9 +8,13 @@ import httpx
 import pytest
 from recorder_log import deliver, envelopes, lines, recorded_seconds
 
+from loopcast.auth import Authenticator
+from loopcast.auth.tokens import make_token
 from loopcast.broker.interface import Delivery
+from loopcast.metrics import Metrics
 from loopcast.origins import Origins
 from loopcast.position import Position
+from loopcast.settings import RecorderSettings
 from loopcast.topology import APP_ID, HEARTBEAT
 from loopcast_recorder.api import make_app
 from loopcast_recorder.database import SqliteDatabase, SqliteReader
@@ -32,16 +37,41 @@ def sink(tmp_path):
     made.close()
 
 
-@pytest.fixture
-def get(tmp_path):
-    """Asks the application."""
-    app = make_app(History(partial(SqliteReader, tmp_path / "r.db")), Origins((), loopback=True), partitions=1)
+SECRET = "recorder-secret-of-more-than-32-bytes"
 
-    async def answer(path, *, host="127.0.0.1:8704", **parameters):
+
+def asking(tmp_path, **settings):
+    """Asks the application that these settings make."""
+    authenticator = Authenticator(RecorderSettings(**settings), Metrics("recorder", "0"))
+    history = History(partial(SqliteReader, tmp_path / "r.db"))
+    app = make_app(history, Origins((), loopback=True), authenticator, partitions=1)
+
+    async def answer(path, *, host="127.0.0.1:8704", token=None, **parameters):
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{host}") as client:
-            return await client.get(path, params=parameters)
+            return await client.get(path, params=parameters, headers=headers)
 
     return answer
+
+
+@pytest.fixture
+def get(tmp_path):
+    """Asks the application, which asks nobody."""
+    return asking(tmp_path)
+
+
+async def test_who_may_not_see_is_shown_nothing(sink, tmp_path):
+    """With a secret, each route wants a token, and shows what it permits."""
+    ask = asking(tmp_path, jwt_secret=SECRET)
+    mine = make_token(SECRET, subscribe=(NAME,), now=time.time(), ttl=60)
+    others = make_token(SECRET, subscribe=("none-*",), now=time.time(), ttl=60)
+
+    for path in ("/v1/experiments", "/v1/stats", f"{PATH}/events", f"{PATH}/runs"):
+        assert 401 == (await ask(path)).status_code
+        assert 200 == (await ask(path, token=mine)).status_code
+    assert [NAME] == [e["experiment_id"] for e in (await ask("/v1/experiments", token=mine)).json()["experiments"]]
+    assert [] == (await ask("/v1/experiments", token=others)).json()["experiments"]
+    assert 403 == (await ask(f"{PATH}/events", token=others)).status_code
 
 
 PATH = f"/v1/experiments/{quote(NAME, safe='')}"

@@ -9,13 +9,14 @@ from urllib.parse import unquote
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from loopcast.auth import Authenticator
+from loopcast.door import Door, grants_of
 from loopcast.errors import InvalidExperiment, StorageError
 from loopcast.origins import Origins
 from loopcast.routing import check_experiment, partition_of
@@ -33,7 +34,9 @@ T = TypeVar("T")
 SinksOf = Callable[[], list[dict[str, object]]]
 
 
-def make_app(history: History, origins: Origins, *, partitions: int, sinks: SinksOf = list) -> ASGIApp:
+def make_app(
+    history: History, origins: Origins, authenticator: Authenticator, *, partitions: int, sinks: SinksOf = list
+) -> ASGIApp:
     """The ASGI application of the public port; `sinks` says how each sink of this process is."""
     slots = asyncio.Semaphore(QUESTIONS)
 
@@ -41,8 +44,10 @@ def make_app(history: History, origins: Origins, *, partitions: int, sinks: Sink
         async with slots:
             return await asyncio.to_thread(question)
 
-    async def experiments(_: Request) -> Response:
-        return _json({"experiments": await ask(history.experiments), "complete": True})
+    async def experiments(request: Request) -> Response:
+        permit = grants_of(request).subscribe.permit
+        listed = [one for one in await ask(history.experiments) if permit(str(one["experiment_id"]))]
+        return _json({"experiments": listed, "complete": True})
 
     async def stats(_: Request) -> Response:
         return _json({**await ask(history.stats), "sinks": sinks()})
@@ -73,27 +78,7 @@ def make_app(history: History, origins: Origins, *, partitions: int, sinks: Sink
             StorageError: _refusing(503, "unavailable", "The database cannot be read now", retry_after=2),
         },
     )
-    return _Door(app, origins)
-
-
-class _Door:
-    """
-    Turns away who reached this service under another's name, and leaves `%2F` in a path as it came.
-
-    Starlette matches the decoded path, in which the slash of an experiment's id would be one between segments.
-    """
-
-    def __init__(self, app: ASGIApp, origins: Origins) -> None:
-        self._app = app
-        self._origins = origins
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = Headers(scope=scope).get("host")
-        if not self._origins.allows_host(host):
-            refusal = _problem(403, "host", "Not this service", f"This service is not {host!r}.")
-            await refusal(scope, receive, send)
-            return
-        await self._app({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)
+    return Door(app, origins, authenticator, opened=lambda _method, _path: False)
 
 
 def _experiment(request: Request) -> str:

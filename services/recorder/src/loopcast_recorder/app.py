@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loopcast.auth import Authenticator
 from loopcast.broker.clients import client_of
 from loopcast.broker.declare import LogWatch
 from loopcast.errors import ConfigurationError
@@ -25,7 +26,7 @@ from loopcast.metrics import (
     Metrics,
 )
 from loopcast.origins import Origins
-from loopcast.settings import RecorderSettings, is_loopback, load
+from loopcast.settings import RecorderSettings, load
 from loopcast.telemetry import Telemetry
 from loopcast.topology import parse_age
 from loopcast_recorder.api import SinksOf, make_app
@@ -91,12 +92,15 @@ def service_of(settings: RecorderSettings) -> Service:
         threads.append(thread_of(postgres))
         shares.append(Shared(settings.amqp_url, topology.partitions, partial(lane_of, threads[-1]), name=NAME))
 
+    authenticator = Authenticator(settings, metrics)
+
     @contextlib.asynccontextmanager
     async def body() -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, telemetry.close)
             if socket is not None:
                 socket.serve_in(asyncio.get_running_loop())
+            await stack.enter_async_context(authenticator.running())
             await stack.enter_async_context(watch)
             for thread in threads:
                 await stack.enter_async_context(thread)
@@ -116,11 +120,11 @@ def service_of(settings: RecorderSettings) -> Service:
             for thread in threads
         ]
 
-    app = _history(settings, sinks)
+    app = _history(settings, authenticator, sinks)
     return Service(name="recorder", settings=settings, health=health, metrics=metrics, body=body, app=app)
 
 
-def _history(settings: RecorderSettings, sinks: SinksOf) -> ASGIApp | None:
+def _history(settings: RecorderSettings, authenticator: Authenticator, sinks: SinksOf) -> ASGIApp | None:
     """What the public port serves; nothing where there is no database to ask."""
     connect: Callable[[], Database]
     if settings.recorder_postgres != OFF:
@@ -130,8 +134,7 @@ def _history(settings: RecorderSettings, sinks: SinksOf) -> ASGIApp | None:
     else:
         return None
     history = History(connect)
-    origins = Origins((), loopback=is_loopback(settings.host))
-    return make_app(history, origins, partitions=settings.partitions, sinks=sinks)
+    return make_app(history, Origins.of(settings), authenticator, partitions=settings.partitions, sinks=sinks)
 
 
 def _retention(settings: RecorderSettings, metrics: Metrics) -> Retention:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,6 +14,8 @@ __all__ = ["RecorderSettings"]
 
 class RecorderSettings(PublicSettings):
     """What the recorder reads."""
+
+    asks: ClassVar[bool] = True
 
     port: int = Field(8704, ge=0, le=65535, description="The public port: history from the database.")
     ops_port: int = Field(9704, ge=0, le=65535, description="Port of the probes and metrics.")
