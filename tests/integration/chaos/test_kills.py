@@ -100,14 +100,17 @@ def gateway(url, folder):
     return process, f"ws://127.0.0.1:{port}/ws"
 
 
+def few(victim, rounds):
+    return pytest.param(victim, rounds, marks=pytest.mark.timeout(240))
+
+
 def many(victim):
     return pytest.param(victim, 20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("victim", "rounds"),
-    [("agent", 4), ("producer", 2), ("broker", 1), many("agent"), many("producer"), many("broker")],
+    [few("agent", 4), few("producer", 2), few("broker", 1), many("agent"), many("producer"), many("broker")],
 )
 async def test_kills_cost_no_event(broker, vhost_url, tmp_path, victim, rounds):
     """Whoever is killed, and however often: what was accepted is in the log, in order, and is seen once."""
