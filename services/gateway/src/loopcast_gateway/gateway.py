@@ -290,6 +290,7 @@ class Gateway:
                 viewer.close(code)
             self._close_stalled()
             self._tell_of_the_log()
+            self.history.forget_idle()
             self._instruments.report(self)
 
     def _tell_of_the_log(self) -> None:

@@ -89,10 +89,14 @@ class History:
         for key in [key for key in self._reading if key[0] == partition]:
             self._reading.pop(key)
 
+    def forget_idle(self) -> None:
+        """Let go of what nobody asked for lately, also where nobody asks for anything."""
+        for blocks in self._blocks:
+            blocks.forget(time.monotonic() - IDLE_SECONDS)
+
     async def _block(self, partition: int, offset: int, until: int) -> Block:
         """The block that has `offset`; `until` is known to be in the log."""
         blocks, now = self._blocks[partition], time.monotonic()
-        blocks.forget(now - IDLE_SECONDS)
         found = blocks.find(offset, now)
         if isinstance(found, Block):
             return found
