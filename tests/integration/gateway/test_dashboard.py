@@ -19,7 +19,8 @@ STREAMS = Path(__file__).parents[2] / "fixtures/streams"
 
 
 def text_of(selector):
-    return f"document.querySelector({selector!r})?.innerText ?? ''"
+    """The text of an element, as an expression that can be compared."""
+    return f"(document.querySelector({selector!r})?.innerText ?? '')"
 
 
 async def play(log, experiment, name, *, lines=None, run="run-1"):

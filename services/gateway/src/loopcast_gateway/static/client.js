@@ -5,6 +5,7 @@ const PROTOCOLS = ["loopcast.v1.ndjson", "loopcast.v1.json"];
 const MIN_WAIT = 500;
 const MAX_WAIT = 20_000;
 const STEADY = 10_000; // A connection that lasted so long was a good one.
+const CONNECT = 10_000; // How long a connection may take to be made.
 const OPEN = 1;
 export const EVERYTHING = "*";
 
@@ -174,6 +175,8 @@ export class LoopcastClient {
     const bearer = token ? [`bearer.${typeof token === "function" ? token() : token}`] : [];
     const socket = new WebSocket(this.url, [...PROTOCOLS, ...bearer]);
     this.socket = socket;
+    // A gateway that hangs accepts, and never answers.
+    this.#watch = setTimeout(() => this.#lost(), CONNECT);
     socket.onopen = () => {
       this.#opened = Date.now();
       this.#turn("connected");
