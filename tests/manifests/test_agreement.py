@@ -44,7 +44,7 @@ def test_values_are_taken(objects):
     """A service would start with what it is given, and not refuse to serve."""
     for workload in workloads(objects):
         settings = settings_of(objects, workload)
-        if not hasattr(settings, "check_exposure") or (settings.guarded and not settings.asks):
+        if not hasattr(settings, "check_exposure"):
             continue
         # The images listen on every address where nobody says otherwise.
         host = environment(objects, workload).get("LOOPCAST_HOST", "0.0.0.0")
