@@ -21,7 +21,8 @@ def once(messages):
     return [
         parse(m.body)
         for m in messages
-        if not table.seen(m.headers["run"], m.headers.get("emitter"), m.headers.get("sequence"), m.message_id)
+        if "sequence" in m.headers  # A heartbeat of the run has none.
+        and not table.seen(m.headers["run"], m.headers.get("emitter"), m.headers.get("sequence"), m.message_id)
     ]
 
 
