@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from loopcast.position import Position
 from loopcast_gateway.close_codes import CLOSE_CODES, reconnects
+from loopcast_gateway.commands import positions, read_command
 from loopcast_gateway.protocol import (
     COMMANDS,
     FRAMES,
@@ -20,8 +21,6 @@ from loopcast_gateway.protocol import (
     Refused,
     Subscribe,
     encode,
-    positions,
-    read_command,
 )
 
 DOCUMENT = (Path(__file__).parents[3] / "docs/protocol.md").read_text(encoding="utf-8")

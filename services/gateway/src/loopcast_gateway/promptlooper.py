@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 from loopcast.routing import ANYWHERE
+from loopcast_gateway.commands import check_command, read_command
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.frames import join, text_frame
 from loopcast_gateway.protocol import (
@@ -29,9 +30,7 @@ from loopcast_gateway.protocol import (
     Replay,
     Subscribe,
     Unsubscribe,
-    check_command,
     encode,
-    read_command,
 )
 
 __all__ = ["PONG", "PromptLooper", "read"]

@@ -17,6 +17,7 @@ from loopcast_gateway.access import Access, Guest
 from loopcast_gateway.answering import Answering
 from loopcast_gateway.catchup import CatchUp
 from loopcast_gateway.close_codes import NOT_PERMITTED, RATE_LIMITED, TOO_MANY_ERRORS, CloseCode
+from loopcast_gateway.commands import positions, read_command
 from loopcast_gateway.entrance import Entrance
 from loopcast_gateway.filters import BadFilter, filter_of
 from loopcast_gateway.hub import Hub, Subscription
@@ -36,8 +37,6 @@ from loopcast_gateway.protocol import (
     Unsubscribe,
     Unsubscribed,
     Welcome,
-    positions,
-    read_command,
 )
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
