@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from otel_receiver import AWAY, Receiver
 from otel_service import Exporter, loops, publish, until
@@ -97,10 +98,11 @@ class Collector:
 
 
 def items(kept):
-    """The bytes behind the collector, without resource and scope, and without the empty status that it writes out."""
+    """The bytes behind the collector, without resource and scope, and without the empty messages that it writes out."""
     for _, item in kept.values():
-        if "status" in item.DESCRIPTOR.fields_by_name and item.status == Status():
-            item.ClearField("status")
+        for name, empty in (("status", Status()), ("body", AnyValue())):
+            if name in item.DESCRIPTOR.fields_by_name and getattr(item, name) == empty:
+                item.ClearField(name)
     return {key: item.SerializeToString(deterministic=True) for key, (_, item) in kept.items()}
 
 
