@@ -202,7 +202,7 @@ class Runner:
             self._url,
             self._queue,
             name=f"{AGENT} {self._name} consume",
-            prefetch=min(MAX_PREFETCH, BATCHES_AHEAD * endpoint.max_events),
+            prefetch=self._prefetch(endpoint.max_events),
         )
         collector = Collector(
             max_events=endpoint.max_events,
@@ -218,6 +218,11 @@ class Runner:
                 await self._deliver_from(inbox, courier)
         finally:
             self._holding.release()
+
+    def _prefetch(self, batch: int) -> int:
+        """What is held here does not count as backlog, so it stays small beside a small bound."""
+        ahead = max(2 * batch, self._shared.settings.webhooks_max_backlog_events // 4)
+        return min(MAX_PREFETCH, BATCHES_AHEAD * batch, ahead)
 
     async def _deliver_from(self, inbox: Inbox, courier: Courier) -> None:
         claimed = -1
