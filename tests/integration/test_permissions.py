@@ -26,6 +26,9 @@ from loopcast.settings import SERVICES
 from loopcast.settings.base import with_login
 from loopcast.topology import APP_ID, EVENTS, Topology, log_stream
 
+# Each rule is asked of a broker by its command line: minutes, and nothing that one change of code breaks alone.
+pytestmark = pytest.mark.slow
+
 USERS = "base/broker/users.yaml"
 PARTITIONS = 2
 
