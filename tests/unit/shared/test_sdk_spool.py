@@ -337,6 +337,15 @@ for n in range(5000): spool.append(b"%d" % n)
     assert [b"%d" % n for n in range(5000)] == drain(recovered(tmp_path))
 
 
+def test_a_folder_that_cannot_be_made_is_no_fault(tmp_path):
+    """Where a file is in the way, for root too: events wait in memory, and it is said why."""
+    (tmp_path / "file").touch()
+    spool = Spool(1000, "drop_oldest", lambda: folder(tmp_path / "file" / "new"))
+
+    assert 0 == spool.append(b"x")
+    assert (1, "Not a directory") == (spool.in_memory, spool.error)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_is_no_fault(tmp_path):
     """Then events wait in memory, and it is said why."""

@@ -102,7 +102,7 @@ def _anything(kind: type) -> Schema:
     """What has no type of its own may be whatever JSON has."""
     if kind is object:
         return {"description": "Any JSON."}
-    raise NotImplementedError
+    raise TypeError(f"{kind!r} has no JSON Schema: give it one in {__name__}.")
 
 
 def close_codes() -> list[Schema]:
