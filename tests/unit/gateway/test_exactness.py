@@ -298,12 +298,8 @@ worlds = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    worlds, st.lists(happenings, max_size=25), st.sampled_from(["a", "*"]), starts, st.lists(happenings, max_size=25)
-)
-def test_one_subscription_is_exact(shape, before, experiment, start, after):
-    """One subscription gets every event behind its beginning, once each, in the order of the log."""
+def play(shape, before, experiment, start, after):
+    """A world in which one subscription begins between two stretches of happenings, and what it has to be given."""
 
     async def scenario():
         world = World(**shape)
@@ -316,7 +312,16 @@ def test_one_subscription_is_exact(shape, before, experiment, start, after):
         return world, behind
 
     world, behind = asyncio.run(scenario())
-    wanted = [(e, n) for e, n, offset in world.log.events() if offset > behind and experiment in (e, "*")]
+    return world, [(e, n) for e, n, offset in world.log.events() if offset > behind and experiment in (e, "*")]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    worlds, st.lists(happenings, max_size=25), st.sampled_from(["a", "*"]), starts, st.lists(happenings, max_size=25)
+)
+def test_one_subscription_is_exact(shape, before, experiment, start, after):
+    """One subscription gets every event behind its beginning, once each, in the order of the log."""
+    world, wanted = play(shape, before, experiment, start, after)
 
     assert wanted == [(event["experiment"], event["n"]) for event in world.seen()]
     assert [] == world.said("gap")
@@ -416,19 +421,7 @@ def test_what_retention_takes_is_said(shape, before, experiment, start, after):
 
     Only where the earliest there is was asked for may the beginning be later than it once was.
     """
-
-    async def scenario():
-        world = World(**shape)
-        for step in before:
-            await world.happen(*step)
-        behind = world.subscribe(experiment, start)
-        for step in after:
-            await world.happen(*step)
-        await world.settle()
-        return world, behind
-
-    world, behind = asyncio.run(scenario())
-    wanted = [(e, n) for e, n, offset in world.log.events() if offset > behind and experiment in (e, "*")]
+    world, wanted = play(shape, before, experiment, start, after)
     seen = [(event["experiment"], event["n"]) for event in world.seen()]
     said = world.said("gap") or [frame for frame in world.said("subscribed") if frame.get("reason")]
     missing = [place for place, event in enumerate(wanted) if event not in seen]
