@@ -5,6 +5,8 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # T=path runs those tests only, K=expression those whose names match, ARGS is passed on as it is.
 SELECT = $(if $(K),-k "$(K)") $(ARGS)
+# Tests start some hundred services: without bytecode each would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 QUICK := -m "not containers and not slow"
 SOURCES := shared/src services/*/src deploy/local deploy/images deploy/compose deploy/kubernetes
 

@@ -76,7 +76,8 @@ def with_uv(uv: str) -> None:
         wanted = sys.executable if sys.version_info >= OLDEST else ">=3.11"
         run([uv, "venv", "--quiet", "--clear", "--python", wanted, str(VENV)])
     into = ["--quiet", "--python", str(PYTHON)]
-    run([uv, "pip", "sync", *into, "--require-hashes", str(REQUIREMENTS)])
+    # Compiled now, as pip does it: every service's start is a second shorter.
+    run([uv, "pip", "sync", *into, "--compile-bytecode", "--require-hashes", str(REQUIREMENTS)])
     run([uv, "pip", "install", *into, *editable()])
 
 

@@ -54,15 +54,14 @@ def test_nobody_sends_without_a_token(producer):
     assert "Authorization: Bearer" in answer.json()["detail"]
 
 
-STRANGERS = make_token("x" * 40, publish=("*",), now=time.time(), ttl=60)
-
-
 @pytest.mark.parametrize(
     "authorization",
-    ["Bearer bad", "Bearer lck_bad", "Basic dXNlcjpwYXNz", "Bearer", "Bearer a.b.c", f"Bearer {STRANGERS}"],
+    ["Bearer bad", "Bearer lck_bad", "Basic dXNlcjpwYXNz", "Bearer", "Bearer a.b.c", "Bearer STRANGERS"],
 )
 def test_a_bad_token_sends_nothing(producer, authorization):
     """Whatever is wrong with it, the answer is 401 and names no part of it."""
+    strangers = make_token("x" * 40, publish=("*",), now=time.time(), ttl=60)
+    authorization = authorization.replace("STRANGERS", strangers)
     answer = producer.post(EVENT, "ci-1", authorization=authorization)
 
     assert 401 == answer.status_code
@@ -77,16 +76,18 @@ def test_an_expired_token_sends_nothing(producer):
     assert (401, True) == (answer.status_code, "expired" in answer.json()["detail"])
 
 
-@pytest.mark.parametrize("credential", [KEY, token("ci-*"), token("x", "ci-1")])
-def test_what_is_permitted_is_taken(producer, credential):
+@pytest.mark.parametrize("patterns", [None, ["ci-*"], ["x", "ci-1"]])
+def test_what_is_permitted_is_taken(producer, patterns):
     """A key or token sends to the experiments that its patterns match."""
+    credential = KEY if patterns is None else token(*patterns)
     assert 202 == post(producer, credential).status_code
     assert 202 == post(producer, credential, b'{"event":"a","experiment_id":"ci-1"}', None).status_code
 
 
-@pytest.mark.parametrize("credential", [KEY, token("ci-*"), token()])
-def test_what_is_not_permitted_is_403(producer, credential):
+@pytest.mark.parametrize("patterns", [None, ["ci-*"], []])
+def test_what_is_not_permitted_is_403(producer, patterns):
     """Another experiment is refused, in the path or in the event."""
+    credential = KEY if patterns is None else token(*patterns)
     for answer in (
         post(producer, credential, experiment="prod"),
         post(producer, credential, b'{"event":"a","experiment_id":"prod"}', None),

@@ -10,6 +10,7 @@ import time
 
 import msgspec
 from otel_streams import envelopes, lines
+from processes import listening
 
 from loopcast.broker.clients import client_of
 from loopcast.broker.declare import ensure
@@ -40,11 +41,13 @@ class Exporter:
             **{f"LOOPCAST_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.process = None
+        self._begins = 0
 
     def start(self):
         """Start it, without waiting for anything."""
         command = [sys.executable, "-m", "loopcast_otel_exporter"]
         with self._log.open("ab") as log:
+            self._begins = log.tell()
             self.process = subprocess.Popen(command, env=self._environment, stderr=log)
         return self
 
@@ -54,7 +57,8 @@ class Exporter:
         self.process.wait()
 
     def terminate(self):
-        """SIGTERM; its exit code."""
+        """SIGTERM, once it listens for one; its exit code."""
+        until(lambda: listening(self._log, self._begins))
         self.process.terminate()
         return self.process.wait(30)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,13 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def listening(log: Path, begins=0):
+    """Where a service listens, by the name of the port, from what it logged after byte `begins`."""
+    lines = [line for line in log.read_bytes()[begins:].splitlines(keepends=True) if line.startswith(b"{")]
+    entries = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    return {entry["port"]: entry["address"] for entry in entries if entry["event"] == "listening"}
 
 
 class Producer:

@@ -1,12 +1,12 @@
 """The recorder as a process of its own, and a real log for it."""
 
-import json
 import os
 import subprocess
 import sys
 import time
 
 import pytest
+from processes import listening
 
 from loopcast.broker.clients import client_of
 from loopcast.broker.declare import ensure
@@ -32,10 +32,12 @@ class Recorder:
             **{f"LOOPCAST_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.process = None
+        self._begins = 0
 
     def start(self, *wrapper):
         """Start it, without waiting for anything."""
         with self.log.open("ab") as log:
+            self._begins = log.tell()
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, "-m", "loopcast_recorder"], env=self._environment, stderr=log
             )
@@ -43,12 +45,7 @@ class Recorder:
 
     def address(self, port):
         """Where it listens: its `public` port, or its `ops` port."""
-
-        def listening():
-            lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-            return [line["address"] for line in lines if line["event"] == "listening" and line["port"] == port]
-
-        return until(listening)[-1]
+        return until(lambda: listening(self.log, self._begins).get(port))
 
     def kill(self):
         """SIGKILL, and it is gone."""
@@ -56,7 +53,8 @@ class Recorder:
         self.process.wait()
 
     def terminate(self):
-        """SIGTERM; its exit code."""
+        """SIGTERM, once it listens for one; its exit code."""
+        self.address("ops")
         self.process.terminate()
         return self.process.wait(30)
 
