@@ -1,16 +1,20 @@
 """
-Write the pages that come out of the code: `configuration.md`, `metrics.md` and `asyncapi.yaml`.
+Write the pages that come out of the code: `configuration.md`, `command-line.md`, `metrics.md` and `asyncapi.yaml`.
 
 `make docs` runs it; a test fails while a page and the code differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import typer
 import yaml
 
+from loopcast.cli.commands import make_app
 from loopcast.metrics import INVENTORY
 from loopcast.settings import PREFIX, SERVICES, PublicSettings, ServiceSettings
 from loopcast_gateway import asyncapi
@@ -36,6 +40,40 @@ Written from `loopcast.metrics` by `make docs`; edit the descriptions there.
 Every service serves them as Prometheus' text format at `/metrics` of its ops port. No label ever holds an experiment:
 their number has no bound. Beside these, each process has Prometheus' own `process_*` and `python_gc_*`.
 """
+
+COMMANDS_INTRODUCTION = """\
+# Command line
+
+Written from `loopcast --help` by `make docs`; edit the help there.
+
+`send`, `tail`, `runs`, `replay` and `doctor` find the `loopcast up` of the current folder by themselves; elsewhere
+`LOOPCAST_URL`, `LOOPCAST_GATEWAY_URL` and `LOOPCAST_AMQP_URL` say where the producer, the gateway and the broker are,
+and `LOOPCAST_TOKEN` is shown where they ask for one. What a person can mend ends in one line and exit code 2.
+"""
+
+
+def commands() -> str:
+    """The page of the command line."""
+    return COMMANDS_INTRODUCTION + "".join(_commands(typer.main.get_command(make_app()), "loopcast"))
+
+
+def _commands(command: Any, name: str) -> Iterator[str]:
+    """A section for each command under `command`, in the order of the help."""
+    if hasattr(command, "commands"):
+        for word, below in command.commands.items():
+            yield from _commands(below, f"{name} {word}")
+        return
+    rows = [(f"`{', '.join(p.opts)}`", *_of(p)) for p in command.params if p.param_type_name == "option"]
+    arguments = [(f"`{p.name.rstrip('_')}`", *_of(p)) for p in command.params if p.param_type_name == "argument"]
+    yield f"\n## `{name}`\n\n{inspect.cleandoc(command.help)}\n"
+    yield "\n" + _table(("", "default", "meaning"), arguments + rows) if arguments or rows else ""
+
+
+def _of(parameter: Any) -> tuple[str, str]:
+    default = parameter.default
+    shown = "" if default is None or default is False or default == "" else f"`{default}`"
+    variable = f" Variable: `{parameter.envvar}`." if getattr(parameter, "envvar", None) else ""
+    return shown, (parameter.help or "") + variable
 
 
 def configuration() -> str:
@@ -69,7 +107,12 @@ def exchange_and_sockets() -> str:
     return head + yaml.safe_dump(asyncapi.document(), sort_keys=False, allow_unicode=True, width=120)
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics, "asyncapi.yaml": exchange_and_sockets}
+PAGES = {
+    "configuration.md": configuration,
+    "command-line.md": commands,
+    "metrics.md": metrics,
+    "asyncapi.yaml": exchange_and_sockets,
+}
 
 
 def _section(title: str, settings: type[ServiceSettings], names: Iterable[str]) -> str:

@@ -150,6 +150,33 @@ def test_the_command_line_finds_it(up):
     assert f"export LOOPCAST_AMQP_URL={addresses['LOOPCAST_AMQP_URL']}" in env.stdout
 
 
+def test_runs_and_replay(up, tmp_path):
+    """`loopcast runs` says where a loop is, and `replay` shows what it did: all of it, or what was chosen, and ends."""
+    _, addresses, data = up
+    sent = run_loop(tmp_path, addresses["LOOPCAST_URL"], "e2e/replayed")
+
+    def run(*arguments):
+        command = [*COMMAND, *arguments, "--data", str(data)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+
+    run("send", "e2e/open", "loop_start", "loop=outer", "--run", "r-1")
+    run("send", "e2e/open", "state_enter", "state=think", "iteration=2", "--run", "r-1")
+    whole = [json.loads(line)["data"] for line in run("replay", "e2e/replayed", "--json")]
+    chosen = run("replay", "e2e/replayed", "--types", "loop_*", "--exclude", "loop_start", "--json", "--since", "1h")
+    newest = run("tail", "e2e/replayed", "--last", "2", "-n", "2", "--json")
+
+    assert sent == whole
+    wanted = [event for event in sent if event["event"].startswith("loop_") and event["event"] != "loop_start"]
+    assert wanted == [json.loads(line)["data"] for line in chosen]
+    assert sent[-2:] == [json.loads(line)["data"] for line in newest]
+    assert ["e2e/open", "r-1", "running", "outer", "think", "2"] == run("runs", "e2e/open")[1].split()[:6]
+    assert ["nothing runs"] == run("runs", "e2e/replayed")
+    [ended] = [json.loads(line) for line in run("runs", "e2e/replayed", "--all", "--json")]
+    assert "completed" == ended["status"]
+    assert run("replay", "e2e/open", "--speed", "1000")[1].split()[1:3] == ["e2e/open", "state_enter"]
+    assert ["nothing runs"] != run("replay", "*", "-n", "3")
+
+
 def test_the_doctor_finds_nothing_wrong_and_says_what_it_looked_at(up, tmp_path):
     """`loopcast doctor` looks at each part of a running `up`; with a wrong address it names the part, with code 1."""
     _, _, data = up

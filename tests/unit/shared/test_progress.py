@@ -78,3 +78,14 @@ def test_what_is_no_position_is_left_out():
     progress.take({"type": "ping", "pos": None})
 
     assert [None] == resumes(progress)
+
+
+def test_history_is_asked_for_once_and_filters_always():
+    """After a lost connection it goes on from its place: asking for the last ten again would leave others out."""
+    progress = Progress(["a"], "last", history={"limit": 10}, filters={"types": ["loop_*"]})
+    [first] = progress.commands()
+    progress.take(event("a", pos(0, 5)))
+    [again] = progress.commands()
+
+    assert ("last", 10, ["loop_*"]) == (first["from"], first["limit"], first["types"])
+    assert (pos(0, 5), None, ["loop_*"]) == (again["resume"], again.get("limit"), again["types"])

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from loopcast.cli import access, recorded
+from loopcast.cli import access, recorded, watching
 from loopcast.cli.import_config import import_config
 from loopcast.cli.relay import make_relay
 from loopcast.cli.spool import spool
@@ -31,7 +31,7 @@ def make_app() -> typer.Typer:
         rich_markup_mode=None,
         help="Live events of agent loops and prompt experiments.",
     )
-    for command in (up, send, tail, env, key, doctor, recorded.query):
+    for command in (up, send, tail, watching.runs, watching.replay, env, key, doctor, recorded.query):
         app.command()(command)
     app.command("export")(recorded.export)
     app.command()(access.token)
@@ -80,15 +80,20 @@ def tail(
     *,
     experiment: Annotated[list[str] | None, typer.Argument(help="Experiments to watch; all without any.")] = None,
     from_: Annotated[str, typer.Option("--from", help="Where to begin: now or earliest.")] = "now",
-    json: Annotated[bool, typer.Option("--json", help="The CloudEvents, one a line.")] = False,
+    since: Annotated[str, typer.Option(help=f"Begin then instead: {watching.MOMENT}.")] = "",
+    last: Annotated[int, typer.Option(help="Begin with so many of the newest events instead.", min=0)] = 0,
+    types: watching.Types = None,
+    exclude: watching.Exclude = None,
+    json: watching.Json = False,
     limit: Annotated[int, typer.Option("-n", "--limit", help="End after so many events; 0 is never.")] = 0,
-    url: Annotated[str, typer.Option(envvar="LOOPCAST_GATEWAY_URL", help="The gateway.")] = "",
-    data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its data.")] = DATA,
+    url: watching.Url = "",
+    data: watching.Data = DATA,
 ) -> None:
     """Watch events as they come; survives a gateway that goes and comes back."""
-    from loopcast.cli.tail import run_tail
+    from loopcast.cli.tail import run_tail, wanted
 
-    sys.exit(run_tail(experiment or ["*"], start=from_, json=json, limit=limit, url=url, data=data))
+    progress = wanted(experiment or [], start=from_, since=since, last=last, types=types or (), exclude=exclude or ())
+    sys.exit(run_tail(progress, json=json, limit=limit, url=url, data=data))
 
 
 def env(data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its data.")] = DATA) -> None:

@@ -17,10 +17,22 @@ EVERYTHING = "*"
 
 
 class Progress:
-    """The positions of one client that follows `experiments`, from `start` at the beginning."""
+    """
+    The positions of one client that follows `experiments`, from `start` at the beginning.
 
-    def __init__(self, experiments: Sequence[str], start: str) -> None:
+    A first subscription has `history` too (`since_ts`, `limit`), each one has `filters` (`types`, `exclude`).
+    """
+
+    def __init__(
+        self,
+        experiments: Sequence[str],
+        start: str,
+        *,
+        history: Mapping[str, object] | None = None,
+        filters: Mapping[str, object] | None = None,
+    ) -> None:
         self._start = start
+        self._history, self._filters = dict(history or {}), dict(filters or {})
         self._seen: dict[str, dict[int, str]] = {experiment: {} for experiment in experiments}
         self._caught_up: set[str] = set()
 
@@ -30,12 +42,15 @@ class Progress:
         commands = []
         for number, (experiment, seen) in enumerate(self._seen.items(), 1):
             command: dict[str, object] = {"id": number, "action": "subscribe", "experiment_id": experiment}
+            command |= self._filters
             # What was not seen of a partition yet begins there as it would have.
             if self._start != "now" or not seen:
                 command["from"] = self._start
             if seen:
                 tokens = [seen[partition] for partition in sorted(seen)]
                 command["resume"] = tokens if len(tokens) > 1 else tokens[0]
+            else:
+                command |= self._history
             commands.append(command)
         return commands
 
@@ -55,7 +70,7 @@ class Progress:
             self._advance(frame.get("pos"))
 
     def _live(self, frame: Mapping[str, object]) -> bool:
-        return self._start == "now" and frame.get("recovered") is None
+        return self._start == "now" and not self._history and frame.get("recovered") is None
 
     def _advance(self, tails: object) -> None:
         """Everything up to `tails` was sent to what is caught up."""

@@ -8,47 +8,35 @@ import json as jsonlib
 import random
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
 from loopcast.cli.access import bearer_header
+from loopcast.cli.event_lines import EventLines
+from loopcast.cli.moments import parse_moment
 from loopcast.cli.progress import Progress
 from loopcast.errors import ConfigurationError
 from loopcast.up.state import address
 
-__all__ = ["run_tail"]
+__all__ = ["run_tail", "wanted"]
 
 SUBPROTOCOL = Subprotocol("loopcast.v1.json")
 MIN_BACKOFF, MAX_BACKOFF = 0.5, 20.0
 """Seconds between tries, with full jitter."""
 
-_DULL = {"event", "type", "ts", "loop", "run_id", "depth"}
-_COLOURS = {
-    "loop_start": "green bold",
-    "loop_resume": "green bold",
-    "loop_complete": "cyan bold",
-    "state_enter": "bold",
-    "action_output": "bright_black",
-    "retry_exhausted": "yellow bold",
-    "cycle_detected": "red bold",
-    "action_error": "red bold",
-}
-
 
 class Viewer:
     """What is watched, how far each experiment was seen, and how it is shown."""
 
-    def __init__(self, experiments: list[str], *, start: str, json: bool, limit: int) -> None:
-        self._progress = Progress(experiments, start)
-        self._json = json
+    def __init__(self, progress: Progress, *, json: bool, limit: int) -> None:
+        self._progress = progress
+        self._lines = EventLines(json=json)
         self._left = limit or -1
-        self._out = Console(soft_wrap=True, highlight=False)
 
     def subscriptions(self) -> list[str]:
         """The commands for a new connection: go on where the last one ended."""
@@ -59,7 +47,7 @@ class Viewer:
         kind = frame.get("type")
         self._progress.take(frame)
         if kind == "event":
-            self._show(frame["event"])
+            self._lines.show(frame["event"])
             self._left -= 1
             return self._left != 0
         if kind == "subscribed":
@@ -76,37 +64,37 @@ class Viewer:
     def _note(self, sentence: str) -> None:
         print(sentence, file=sys.stderr)
 
-    def _show(self, event: dict[str, Any]) -> None:
-        if self._json:
-            print(jsonlib.dumps(event, ensure_ascii=False, separators=(",", ":")), flush=True)
-            return
-        data = event["data"] if isinstance(event["data"], dict) else {"data": event["data"]}
-        values = "  ".join(f"{k}={_short(v)}" for k, v in data.items() if k not in _DULL and v is not None)
-        indent = "  " * int(data.get("depth") or 0)
-        self._out.print(
-            Text.assemble(
-                (f"{(event.get('time') or '')[11:23]:<12} ", "bright_black"),
-                (f"{event['experimentid']} ", "blue"),
-                (f"{indent}{event['type']:<16} ", _COLOURS.get(event["type"], "")),
-                (values, "bright_black" if event["type"] == "action_output" else ""),
-            )
-        )
 
-
-def run_tail(experiments: list[str], *, start: str, json: bool, limit: int, url: str, data: Path) -> int:
+def run_tail(progress: Progress, *, json: bool, limit: int, url: str, data: Path) -> int:
     """
     Watch until Ctrl-C or until `limit` events were seen; the exit code.
 
     Raises:
         ConfigurationError: no gateway is named and none runs here, or the gateway refuses what was asked for.
     """
-    if start not in ("now", "earliest"):
-        raise ConfigurationError(f"--from {start!r} must be now or earliest.")
     target = (url or address(data, "LOOPCAST_GATEWAY_URL")).replace("http", "ws", 1).rstrip("/") + "/ws"
-    viewer = Viewer(experiments, start=start, json=json, limit=limit)
+    viewer = Viewer(progress, json=json, limit=limit)
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_watch(target, viewer))
     return 0
+
+
+def wanted(
+    experiments: Sequence[str], *, start: str, since: str, last: int, types: Sequence[str], exclude: Sequence[str]
+) -> Progress:
+    """
+    What is to be watched, out of what a person wrote.
+
+    Raises:
+        ConfigurationError: two beginnings are given, or one that is none.
+    """
+    if start not in ("now", "earliest"):
+        raise ConfigurationError(f"--from {start!r} must be now or earliest.")
+    if (start != "now") + bool(since) + bool(last) > 1:
+        raise ConfigurationError("Give one beginning: --from earliest, --since or --last.")
+    history: dict[str, object] = {"since_ts": parse_moment(since)} if since else {"limit": last} if last else {}
+    filters = {name: list(given) for name, given in (("types", types), ("exclude", exclude)) if given}
+    return Progress(experiments or ["*"], "last" if last else start, history=history, filters=filters)
 
 
 async def _watch(target: str, viewer: Viewer) -> None:
@@ -156,9 +144,3 @@ async def _follow(socket: ClientConnection, viewer: Viewer) -> bool:
         if closed.rcvd is not None and 4500 <= closed.rcvd.code < 5000:
             raise ConfigurationError(f"The gateway closed for good: {closed.rcvd.reason}") from None
     return False
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)
-    text = text.strip().replace("\n", "⏎ ")
-    return text if len(text) <= 100 else text[:99] + "…"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import importlib.util
 import json as jsonlib
 import os
-import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from loopcast.cli.moments import parse_moment
 from loopcast.errors import ConfigurationError
 from loopcast.up.state import DATA, address
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["make_webhooks"]
 
 MAX_EVENTS = 1_000_000_000
-_AGO = re.compile(r"([0-9]+)([smhd])\Z")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
@@ -105,7 +102,7 @@ def replay(
     json: Json = False,
 ) -> None:
     """Put events into an endpoint's queue again, under their ids: its dead letters, or the log's since a time."""
-    moment = _moment(since) if since else 0.0
+    moment = parse_moment(since) if since else 0.0
 
     async def work(operator: Operator) -> int:
         if since and not from_dead:
@@ -166,16 +163,6 @@ def _run(file: Path | None, amqp: str, work: Callable[[Operator], Awaitable[T]])
             return await work(operator)
 
     return asyncio.run(run())
-
-
-def _moment(text: str) -> float:
-    if match := _AGO.match(text):
-        return time.time() - int(match[1]) * _UNITS[match[2]]
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"--since {text!r}: write 2h, 7d, or a time such as 2026-11-20T12:00:00Z.") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
 
 
 def _ago(at: object) -> str:

@@ -1,0 +1,30 @@
+"""Times as people write them on a command line: so long ago, or a date and time."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import time
+
+from loopcast.errors import ConfigurationError
+
+__all__ = ["parse_moment"]
+
+_AGO = re.compile(r"([0-9]{1,9})([smhd])\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_moment(text: str, option: str = "--since", now: float | None = None) -> float:
+    """
+    Unix seconds of `2h` (so long ago), or of an ISO 8601 time, which is UTC where it does not say.
+
+    Raises:
+        ConfigurationError: it is neither; the sentence names `option`.
+    """
+    if match := _AGO.match(text):
+        return (time.time() if now is None else now) - int(match[1]) * _UNITS[match[2]]
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{option} {text!r}: write 2h, 7d, or a time such as 2026-11-20T12:00:00Z.") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()

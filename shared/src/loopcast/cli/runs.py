@@ -1,0 +1,95 @@
+"""`loopcast runs`: what runs now, where it is, and what ended lately."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json as jsonlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from loopcast.cli.gateway import Gateway
+
+__all__ = ["row_of", "run_runs"]
+
+COLUMNS = ("experiment", "run", "status", "loop", "state", "iteration", "for", "last event")
+_COLOURS = {"running": "green", "awaiting_continuation": "yellow", "failed": "red", "timed_out": "red"}
+OPEN = ("running", "awaiting_continuation")
+
+
+def run_runs(experiment: str, *, everything: bool, limit: int, json: bool, url: str, data: Path) -> int:
+    """
+    Print the runs of `experiment` (`*` is all) that go on, with `everything` those that ended too; the exit code.
+
+    Raises:
+        ConfigurationError: no gateway answers, or it refuses what was asked for.
+    """
+    with Gateway(url, data) as gateway:
+        answer = gateway.get(experiment, "runs", {"limit": limit})
+    runs = [run for run in answer["runs"] if everything or run["status"] in OPEN]
+    if json:
+        for run in runs:
+            print(jsonlib.dumps(run, ensure_ascii=False))
+    elif not runs:
+        print("nothing runs" if not everything else "no runs")
+    else:
+        _print_table([row_of(run, time.time()) for run in runs])
+    if not answer["complete"]:
+        print("There may be more: --limit shows more of them, `loopcast query runs` the recorded ones.")
+    return 0
+
+
+def row_of(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    """The cells of a run, in the order of :data:`COLUMNS`, at `now` (Unix seconds)."""
+    loops = run.get("loops") or []
+    # The innermost loop is where it is; the others only wait for it.
+    inner = loops[-1] if loops else {}
+    path = " > ".join(level.get("loop") or "?" for level in loops) or run.get("loop") or "-"
+    began, ended = _seconds(run.get("started")), _seconds(run.get("ended"))
+    lasted = "-" if began is None else _span((now if ended is None else ended) - began)
+    updated = _seconds(run.get("updated"))
+    return (
+        run["experiment_id"],
+        run["run"],
+        run["status"],
+        path,
+        inner.get("state") or "-",
+        str(inner.get("iteration") or "-"),
+        lasted,
+        "-" if updated is None else f"{_span(now - updated)} ago",
+    )
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        cells = dict(zip(COLUMNS, row, strict=True))
+        table.add_row(*(Text(text, _COLOURS.get(text, "") if name == "status" else "") for name, text in cells.items()))
+    console = Console()
+    if not console.is_terminal:
+        # A file or a pipe has no width: nothing is folded there.
+        console = Console(width=10_000)
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def _seconds(text: object) -> float | None:
+    try:
+        return dt.datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None
+
+
+def _span(seconds: float) -> str:
+    """`42s`, `3m 20s`, `5h 12m` or `2d 4h`."""
+    whole = max(0, int(seconds))
+    for size, name, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{name} {whole % size // smaller}{below}"
+    return f"{whole}s"
