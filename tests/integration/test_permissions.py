@@ -4,6 +4,7 @@ The users of the Kubernetes manifests: each service works with its own, and may 
 Each runs with `LOOPCAST_TOPOLOGY=verify` and the permissions that `deploy/kubernetes/base/broker/users.yaml` gives it.
 """
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -26,7 +27,7 @@ from loopcast.settings import SERVICES
 from loopcast.settings.base import with_login
 from loopcast.topology import APP_ID, EVENTS, Topology, log_stream
 
-# Each rule is asked of a broker by its command line: minutes, and nothing that one change of code breaks alone.
+# Users are made by a command line that takes seconds for each, and nothing that changes in the code breaks one alone.
 pytestmark = pytest.mark.slow
 
 USERS = "base/broker/users.yaml"
@@ -40,24 +41,20 @@ def permissions():
     return {spec["userReference"]["name"].removeprefix("loopcast-"): spec["permissions"] for spec in found}
 
 
-@pytest.fixture
-def logins(broker, vhost_url):
-    """The AMQP URL of each service's user, on a virtual host with a log."""
-    made, vhost = {}, urlsplit(vhost_url).path[1:]
+@pytest.fixture(scope="module")
+def logins(broker, module_vhost_url):
+    """The AMQP URL of each service's user, on a virtual host with a log that somebody made who may."""
+    topology = Topology(partitions=PARTITIONS)
+    asyncio.run(ensure(client_of("loopcast"), module_vhost_url, topology, mode="declare", name="test"))
+    made, vhost = {}, urlsplit(module_vhost_url).path[1:]
     for service, allowed in permissions().items():
         user, password = f"{service}-{vhost}", secrets.token_hex(8)
         broker.ctl("add_user", user, password)
         broker.ctl("set_permissions", "-p", vhost, user, *(allowed[what] for what in ("configure", "write", "read")))
-        made[service] = with_login(vhost_url, user, password)
+        made[service] = with_login(module_vhost_url, user, password)
     yield made
     for service in made:
         broker.ctl("delete_user", f"{service}-{vhost}")
-
-
-@pytest.fixture
-async def log(vhost_url):
-    """The log, made by somebody who may."""
-    await ensure(client_of("loopcast"), vhost_url, Topology(partitions=PARTITIONS), mode="declare", name="test")
 
 
 class Services:
@@ -101,7 +98,7 @@ class Services:
             process.wait(40)
 
 
-def test_every_service_works_with_its_own_user(logins, log, tmp_path):
+def test_every_service_works_with_its_own_user(logins, tmp_path):
     """An event goes to a viewer, the database, a webhook and a trace, and no service asks for more than it may."""
     hook = Hook("127.0.0.1")
     (tmp_path / "endpoints.yaml").write_text(
@@ -137,7 +134,7 @@ def test_every_service_works_with_its_own_user(logins, log, tmp_path):
 
 
 @pytest.mark.parametrize("service", [name for name in SERVICES if name != "producer"])
-async def test_nobody_but_the_producer_may_publish_events(logins, log, service):
+async def test_nobody_but_the_producer_may_publish_events(logins, service):
     """What has our `app_id` is trusted as it is, so only the producer's user may write to the exchange."""
     async with await aio_pika.connect(logins[service]) as connection:
         channel = await connection.channel()
@@ -147,7 +144,7 @@ async def test_nobody_but_the_producer_may_publish_events(logins, log, service):
 
 
 @pytest.mark.parametrize("service", list(SERVICES))
-async def test_nobody_may_change_the_log(logins, log, service):
+async def test_nobody_may_change_the_log(logins, service):
     """No service's user can delete the log, the exchange, or bind something else to the log."""
     for wrong in (
         lambda channel: channel.queue_delete(log_stream("loopcast.log", 0)),
@@ -161,12 +158,12 @@ async def test_nobody_may_change_the_log(logins, log, service):
 
 
 @pytest.mark.parametrize("service", ["producer", "webhook-forwarder"])
-async def test_a_checkpoint_is_its_readers_own(logins, log, service):
+async def test_a_checkpoint_is_its_readers_own(logins, service):
     """Only the reader whose it is reads its checkpoint."""
     async with await aio_pika.connect(logins["otel-exporter"]) as connection:
         channel = await connection.channel()
         stream = await channel.declare_queue(
-            "loopcast.checkpoint.otel.0", durable=True, arguments={"x-queue-type": "stream"}
+            "loopcast.checkpoint.otel.9", durable=True, arguments={"x-queue-type": "stream"}
         )
     async with await aio_pika.connect(logins[service]) as connection:
         channel = await connection.channel()

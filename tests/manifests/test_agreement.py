@@ -4,7 +4,18 @@ import re
 
 import pytest
 import yaml
-from manifests import OVERLAYS, container_of, environment, generator, of_kind, pod_of, render, service_of, workloads
+from manifests import (
+    OVERLAYS,
+    container_of,
+    environment,
+    generator,
+    of_kind,
+    pod_of,
+    render,
+    service_of,
+    settings_of,
+    workloads,
+)
 
 from loopcast.lifecycle import CLOSE_SECONDS
 from loopcast.ops import METRICS_PATH, PROBES
@@ -19,16 +30,6 @@ CLOSINGS = 2 * (CLOSE_SECONDS + 2) + 5
 @pytest.fixture(params=OVERLAYS)
 def objects(request):
     return render(f"overlays/{request.param}")
-
-
-def settings_of(objects, workload):
-    """A service's settings as its pods would have them; what lies in files stands for itself."""
-    given = environment(objects, workload)
-    plain = {n.removeprefix(PREFIX).lower(): v for n, v in given.items() if v and not n.endswith(FILE)}
-    files = {n.removeprefix(PREFIX).removesuffix(FILE).lower() for n, v in given.items() if v and n.endswith(FILE)}
-    fields = SERVICES[service_of(workload)].model_fields
-    secret = {name: "s" * 48 for name in files if name in fields}
-    return SERVICES[service_of(workload)](**plain, **secret)
 
 
 def test_variables_are_settings_of_the_service(objects):

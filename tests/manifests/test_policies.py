@@ -3,7 +3,18 @@
 import re
 
 import pytest
-from manifests import OVERLAYS, container_of, environment, of_kind, pod_of, render, service_of, workloads
+from manifests import (
+    OVERLAYS,
+    container_of,
+    environment,
+    labels_of,
+    of_kind,
+    pod_of,
+    render,
+    selected,
+    service_of,
+    workloads,
+)
 
 from loopcast.settings import SERVICES
 
@@ -19,26 +30,6 @@ def overlay(request):
 @pytest.fixture
 def objects(overlay):
     return render(f"overlays/{overlay}")
-
-
-def selected(selector, labels):
-    """Whether a selector of `matchLabels` and `matchExpressions` selects these labels."""
-    if any(labels.get(name) != value for name, value in selector.get("matchLabels", {}).items()):
-        return False
-    for part in selector.get("matchExpressions", []):
-        value, operator = labels.get(part["key"]), part["operator"]
-        holds = {
-            "In": lambda v=value, p=part: v in p["values"],
-            "NotIn": lambda v=value, p=part: v not in p["values"],
-            "Exists": lambda v=value: v is not None,
-        }[operator]()
-        if not holds:
-            return False
-    return True
-
-
-def labels_of(workload):
-    return workload["spec"]["template"]["metadata"]["labels"]
 
 
 def test_every_service_is_deployed(objects):
@@ -98,7 +89,7 @@ def test_images_are_pinned(overlay, objects):
 
 
 def test_disruption_budgets_match_their_pods(objects):
-    """A budget selects exactly the pods of its service: one without a selector would match nothing."""
+    """A budget selects exactly the pods of its service, or of the broker: without a selector it would match nothing."""
     for workload in workloads(objects):
         budgets = [
             b["metadata"]["name"]
@@ -106,6 +97,31 @@ def test_disruption_budgets_match_their_pods(objects):
             if b["spec"].get("selector") and selected(b["spec"]["selector"], labels_of(workload))
         ]
         assert [workload["metadata"]["name"]] == budgets
+    for cluster in of_kind(objects, "RabbitmqCluster"):
+        # All that the operator says of its pods by labels that nobody else's have.
+        (budget,) = [
+            b["spec"]
+            for b in of_kind(objects, "PodDisruptionBudget")
+            if selected(b["spec"]["selector"], {"app.kubernetes.io/name": cluster["metadata"]["name"]})
+        ]
+        assert cluster["spec"]["replicas"] - budget["maxUnavailable"] > cluster["spec"]["replicas"] / 2
+
+
+def cores(quantity):
+    """A quantity of processors, as a number."""
+    return float(quantity.removesuffix("m")) / 1000 if quantity.endswith("m") else float(quantity)
+
+
+@pytest.mark.parametrize("overlay", HARDENED)
+def test_what_is_scaled_can_become_that_busy(objects):
+    """A process uses one core and no more: an autoscaler that waits for more than most of it waits for ever."""
+    requests = {w["metadata"]["name"]: container_of(w)["resources"]["requests"]["cpu"] for w in workloads(objects)}
+    for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
+        (cpu,) = [m["resource"] for m in scaler["spec"]["metrics"] if m["type"] == "Resource"]
+        waits_for = (
+            cores(requests[scaler["spec"]["scaleTargetRef"]["name"]]) * cpu["target"]["averageUtilization"] / 100
+        )
+        assert 0.3 < waits_for <= 0.75
 
 
 def test_services_reach_their_pods(objects):
@@ -170,6 +186,25 @@ def test_every_pod_is_behind_network_policies(objects):
     assert {"ingress", "egress"}.isdisjoint(deny["spec"])
     for workload in workloads(objects):
         assert selected(deny["spec"]["podSelector"], labels_of(workload))
+
+
+@pytest.mark.parametrize("overlay", HARDENED)
+def test_every_service_may_send_its_own_telemetry(objects):
+    """What is sent to a collector is let out to the namespace where collectors are, and to no other."""
+    (policy,) = [p["spec"] for p in of_kind(objects, "NetworkPolicy") if p["metadata"]["name"] == "loopcast-telemetry"]
+    (rule,) = policy["egress"]
+
+    assert sorted(SERVICES) == sorted(
+        service_of(w) for w in workloads(objects) if selected(policy["podSelector"], labels_of(w))
+    )
+    assert [{"port": 4317}, {"port": 4318}] == rule["ports"]
+    exporter = next(w for w in workloads(objects) if service_of(w) == "otel-exporter")
+    (to,) = rule["to"]
+    namespace = to["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    host, port = re.fullmatch(
+        r"http://([^/:]+):(\d+)", environment(objects, exporter)["LOOPCAST_OTLP_ENDPOINT"]
+    ).groups()
+    assert (host.split(".")[1], {"port": int(port)}) == (namespace, rule["ports"][0])
 
 
 @pytest.mark.parametrize("overlay", HARDENED)

@@ -36,21 +36,10 @@ def test_a_fault_would_be_found():
 
 
 def test_every_folder_is_used():
-    """A component that no overlay has is one that nobody renders, but the one that needs a metrics adapter."""
+    """A component that no overlay has is one that nobody renders, but those that need what not everybody has."""
     kept = {path.parent.name for path in FOLDER.glob("components/*/kustomization.yaml")}
     text = "".join((FOLDER / f"overlays/{name}/kustomization.yaml").read_text() for name in OVERLAYS)
 
-    assert {"autoscaling-connections"} == {name for name in kept if f"components/{name}\n" not in text}
-
-
-def test_the_connections_metric_can_be_added(tmp_path):
-    """The component that an overlay may add beside `autoscaling` renders, and is valid."""
-    here = "../" * len(tmp_path.parts[1:]) + str(FOLDER)[1:]
-    (tmp_path / "kustomization.yaml").write_text(
-        "components:\n" + "".join(f"  - {here}/components/{c}\n" for c in ("autoscaling", "autoscaling-connections"))
-    )
-    scalers = {s["metadata"]["name"]: s for s in of_kind(render(tmp_path), "HorizontalPodAutoscaler")}
-
-    kubernetes_validate.validate(scalers["loopcast-gateway"], VERSIONS[0], strict=True)
-    metrics = [metric["type"] for metric in scalers["loopcast-gateway"]["spec"]["metrics"]]
-    assert ["Resource", "Pods"] == metrics
+    assert {"autoscaling-connections", "postgresql", "redis"} == {
+        name for name in kept if f"components/{name}\n" not in text
+    }

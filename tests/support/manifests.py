@@ -14,6 +14,9 @@ import jsonschema
 import pytest
 import yaml
 
+from loopcast.settings import PREFIX, SERVICES
+from loopcast.settings.environment import FILE
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
@@ -103,6 +106,36 @@ def environment(objects, workload):
         o["data"] for o in of_kind(objects, "ConfigMap") if o["metadata"]["name"] == source["configMapRef"]["name"]
     ]
     return data
+
+
+def settings_of(objects, workload, **files_hold):
+    """A service's settings as its pods would have them, with what files hold, or something in its place."""
+    given = environment(objects, workload)
+    plain = {n.removeprefix(PREFIX).lower(): v for n, v in given.items() if v and not n.endswith(FILE)}
+    files = {n.removeprefix(PREFIX).removesuffix(FILE).lower() for n, v in given.items() if v and n.endswith(FILE)}
+    fields = SERVICES[service_of(workload)].model_fields
+    secret = {name: "s" * 48 for name in files if name in fields}
+    return SERVICES[service_of(workload)](**{**plain, **secret, **files_hold})
+
+
+def selected(selector, labels):
+    """Whether a selector of `matchLabels` and `matchExpressions` selects these labels."""
+    if any(labels.get(name) != value for name, value in selector.get("matchLabels", {}).items()):
+        return False
+    for part in selector.get("matchExpressions", []):
+        value, operator = labels.get(part["key"]), part["operator"]
+        holds = {
+            "In": lambda v=value, p=part: v in p["values"],
+            "NotIn": lambda v=value, p=part: v not in p["values"],
+            "Exists": lambda v=value: v is not None,
+        }[operator]()
+        if not holds:
+            return False
+    return True
+
+
+def labels_of(workload):
+    return workload["spec"]["template"]["metadata"]["labels"]
 
 
 @functools.cache

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import httpx
 import msgspec
 from otel_streams import envelopes, lines
 from processes import listening
@@ -50,6 +52,12 @@ class Exporter:
             self._begins = log.tell()
             self.process = subprocess.Popen(command, env=self._environment, stderr=log)
         return self
+
+    def lag(self):
+        """How far behind it says that it is, in seconds; None while it reads nothing."""
+        text = httpx.get(f"{listening(self._log, self._begins)['ops']}/metrics").text
+        found = re.search(r'^loopcast_otel_lag_seconds\{partition="0"\} (\S+)$', text, re.MULTILINE)
+        return None if found is None else float(found[1])
 
     def kill(self):
         """SIGKILL, and it is gone."""

@@ -207,7 +207,10 @@ OTEL_OPEN_SPANS = Definition(
 )
 OTEL_WAITING = Definition("loopcast_otel_waiting_events", "gauge", "Events that wait for earlier ones.", ("partition",))
 OTEL_LAG = Definition(
-    "loopcast_otel_lag_seconds", "gauge", "How old the last event was when the backend had it.", ("partition",)
+    "loopcast_otel_lag_seconds",
+    "gauge",
+    "How old the oldest event is that the backend does not have; 0 where it has all.",
+    ("partition",),
 )
 OTEL_LEASE = Definition(
     "loopcast_otel_lease_held", "gauge", "1 while this replica reads the partition.", ("partition",)
@@ -241,6 +244,12 @@ RECORDER_GAPS = Definition(
 )
 RECORDER_OFFSET = Definition(
     "loopcast_recorder_log_offset", "gauge", "The last offset that a sink kept.", ("sink", "partition")
+)
+RECORDER_LAG = Definition(
+    "loopcast_recorder_lag_seconds",
+    "gauge",
+    "How old the oldest event is that a sink has not kept; 0 where it has all.",
+    ("sink", "partition"),
 )
 RECORDER_WRITE_SECONDS = Definition(
     "loopcast_recorder_write_seconds", "histogram", "How long a sink took to keep a batch.", ("sink",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from loopcast.broker.interface import Settlement
@@ -184,7 +186,7 @@ async def test_no_broker_is_unavailable(rig):
     """Nobody at the port, a login that is refused and a host that is not there are all told in words."""
     for url, words in (
         ("amqp://guest:guest@127.0.0.1:1/", "no connection"),
-        (rig.url.replace("guest:guest", "guest:wrong"), "login"),
+        (re.sub(r"//(\w+):[^@]+@", r"//\1:wrong@", rig.url), "login"),
         ("amqp://guest:guest@nobody.invalid/", "no connection"),
         (rig.url.rsplit("/", 1)[0] + "/no-such-vhost", "no-such-vhost"),
     ):

@@ -17,6 +17,7 @@ import zstandard
 from recorder_log import envelopes, lines
 from recorder_service import CLIENT, Recorder, publish, until
 
+from loopcast.events import to_microseconds
 from loopcast.metrics import Metrics
 from loopcast.telemetry import Telemetry
 from loopcast.topology import Topology
@@ -41,6 +42,13 @@ def ask(path, sql, *values):
 
 def count(path):
     return (ask(path, "SELECT count(*) FROM events") or [(0,)])[0][0]
+
+
+def lag(recorder, sink="sqlite"):
+    """How far behind a recorder says that a sink is, in seconds."""
+    text = httpx.get(f"{recorder.address('ops')}/metrics").text
+    name = re.escape(f'loopcast_recorder_lag_seconds{{partition="0",sink="{sink}"}}')
+    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
 
 
 def stream(runs, *, first=0, experiments=3):
@@ -140,7 +148,11 @@ def test_kill_9_at_random_20_times(vhost_url, tmp_path):
 
 
 def test_a_file_that_may_not_grow_is_waited_for(vhost_url, tmp_path):
-    """On a disk without room the recorder goes on trying; with room again it keeps everything, once."""
+    """
+    On a disk without room the recorder goes on trying; with room again it keeps everything, once.
+
+    Meanwhile its lag is the age of the oldest event that it has not kept, and then nothing.
+    """
     path, events = tmp_path / "recorder.db", stream(60)
     asyncio.run(publish(vhost_url, events))
     # Enough for the tables and not for the events.
@@ -149,8 +161,13 @@ def test_a_file_that_may_not_grow_is_waited_for(vhost_url, tmp_path):
     try:
         until(lambda: "sink_failing" in recorder.log.read_text())
         assert count(path) < len(events)
+        # The events were taken long ago, when the loops were recorded.
+        kept, late = count(path), lag(recorder)
+        age = time.time() - to_microseconds(events[kept].recorded_time) / 1e6
+        assert age == pytest.approx(late, abs=600)
         subprocess.run(["prlimit", f"--pid={recorder.process.pid}", "--fsize=unlimited"], check=True)
         until(lambda: count(path) == len(events))
+        until(lambda: lag(recorder) == 0)
     finally:
         recorder.kill()
 

@@ -223,6 +223,7 @@ def test_strangers_are_served_by_decision_only(monkeypatch, name):
         ("LOOPCAST_JWT_PREVIOUS_SECRET", "hunter2" * 9),
         ("LOOPCAST_AMQP_URL", "http://guest:hunter2@host"),
         ("LOOPCAST_AMQP_URL", "guest:hunter2@host"),
+        ("LOOPCAST_PRODUCER_REDIS_URL", "http://user:hunter2@host"),
     ],
 )
 def test_a_secret_is_not_shown(monkeypatch, name, value):
@@ -230,7 +231,7 @@ def test_a_secret_is_not_shown(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
 
     with pytest.raises(ConfigurationError, match=name) as caught:
-        load(GatewaySettings)
+        load(ProducerSettings if "PRODUCER" in name else GatewaySettings)
 
     assert "hunter2" not in str(caught.value)
 

@@ -27,6 +27,11 @@ class Inbox:
         self._room = asyncio.Event()
         self._something = asyncio.Event()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was read has been taken."""
+        return not self._deliveries
+
     async def put(self, deliveries: Sequence[Delivery]) -> None:
         """Hand over what was read, when there is room."""
         while len(self._deliveries) >= self._limit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from loopcast import metrics as defined
 from loopcast.metrics import Metrics
 from loopcast_otel_exporter.answers import Again, Answer, Taken
@@ -23,13 +25,11 @@ class Instruments:
         """Events were read."""
         self._events.inc(events)
 
-    def folded(self, partition: int, *, open_spans: int, waiting: int, lag: float | None) -> None:
-        """What a partition's state holds now, and how old the last event was when it was taken."""
+    def folded(self, partition: int, *, open_spans: int, waiting: int) -> None:
+        """What a partition's state holds now."""
         label = str(partition)
         self._metrics.gauge(defined.OTEL_OPEN_SPANS, partition=label).set(open_spans)
         self._metrics.gauge(defined.OTEL_WAITING, partition=label).set(waiting)
-        if lag is not None:
-            self._metrics.gauge(defined.OTEL_LAG, partition=label).set(max(0.0, lag))
 
     def ordered(self, *, repeats: int, missing: int) -> None:
         """Repeats were dropped, and numbers given up."""
@@ -53,6 +53,15 @@ class Instruments:
     def held(self, partition: int, *, held: bool) -> None:
         """A lease was taken or lost."""
         self._metrics.gauge(defined.OTEL_LEASE, partition=str(partition)).set(held)
+
+    def reading(self, partition: int, lag: Callable[[], float]) -> None:
+        """A partition is read from now on; `lag` is asked whenever somebody looks."""
+        self._metrics.gauge(defined.OTEL_LAG, partition=str(partition)).set_function(lag)
+
+    def left(self, partition: int) -> None:
+        """It is another replica's: a figure that no longer moves would be taken for one of today."""
+        for definition in (defined.OTEL_LAG, defined.OTEL_OPEN_SPANS, defined.OTEL_WAITING):
+            self._metrics.gauge(definition).remove(str(partition))
 
     def recovered(self, source: str) -> None:
         """A partition was taken over, from a `checkpoint` or from the `log`."""

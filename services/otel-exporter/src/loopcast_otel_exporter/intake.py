@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 import structlog
@@ -42,13 +42,20 @@ def event_of(delivery: Delivery) -> Event | None:
 
 
 async def follow(
-    client: Client, url: str, stream: str, position: Position | None, *, name: str
+    client: Client,
+    url: str,
+    stream: str,
+    position: Position | None,
+    *,
+    name: str,
+    on_reader: Callable[[LogReader], object],
 ) -> AsyncGenerator[Sequence[Delivery], None]:
     """
     What the log has behind `position`, batch by batch, for ever.
 
     The record at the position proves that it is the same log. Where retention has dropped it, reading goes on with what
-    is left, and where the log was made anew, with its first record: the state keeps what it knows.
+    is left, and where the log was made anew, with its first record: the state keeps what it knows. `on_reader` is told
+    of each reader that reads.
 
     Raises:
         LogChanged: the log changed while it was read.
@@ -59,6 +66,7 @@ async def follow(
         start, position = "first", None
     while True:
         reader = LogReader(client, url, stream, name=f"{name} {stream}")
+        on_reader(reader)
         async with reader, contextlib.aclosing(reader.batches(start)) as batches:
             async for batch in batches:
                 if position is None:

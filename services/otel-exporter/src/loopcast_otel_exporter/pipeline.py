@@ -46,6 +46,11 @@ class Pipeline:
         return self._size == 0
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing is on its way."""
+        return self._flight is None or self._flight.done()
+
+    @property
     def is_failing(self) -> bool:
         """Whether the backend is away, as far as the last try tells."""
         return any(sender is not None and sender.failing is not None for sender in self._senders)

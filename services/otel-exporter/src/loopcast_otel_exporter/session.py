@@ -11,12 +11,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
 from loopcast.broker.interface import Delivery
+from loopcast.broker.log import LogReader
 from loopcast.checkpoint.lease import Lease
 from loopcast.checkpoint.record import Record
+from loopcast.lag import Lag
 from loopcast.position import Position
 from loopcast.topology import HEARTBEAT, OTEL_DEAD
 from loopcast_otel_exporter.answers import Taken
@@ -39,6 +42,8 @@ SLICE = 250
 
 MAX_REASON = 500
 REPORT_SECONDS = 1.0
+QUIET_SECONDS = 10.0
+"""After how long without a record nothing is left to be done: longer than the log takes to answer."""
 IDLE_SECONDS = 6.0
 """How long the log may be silent before it is told the time, where an event waits for others."""
 
@@ -64,13 +69,28 @@ class Session:
         self._metrics_due = now + setup.settings.otel_metrics_seconds
         self._beat_due = now + IDLE_SECONDS
         self._report_due = 0.0
-        self._recorded = 0
+        self._recorded: float | None = None
+        self._lag = Lag(time.time())
+        self._reader: LogReader | None = None
+        self._read_at = now
         self._ordered = (0, 0)
 
     @property
     def is_failing(self) -> bool:
         """Whether the backend did not take what it was sent last."""
         return self._pipeline.is_failing
+
+    def lag(self) -> float:
+        """How old the oldest event is that the backend does not have, in seconds."""
+        now, pipeline = time.monotonic(), self._pipeline
+        if self._reader is None or not self._reader.connected:
+            # What came meanwhile is not known before the log has had its time to say so.
+            self._read_at = now
+        elif (
+            now - self._read_at >= QUIET_SECONDS and self._inbox.is_empty and pipeline.is_empty and pipeline.is_settled
+        ):
+            self._lag.idle(time.time())
+        return self._lag.seconds(time.time())
 
     def stop(self) -> None:
         """Let :meth:`run` deliver what it has, write a checkpoint and return."""
@@ -84,6 +104,7 @@ class Session:
         Raises:
             BrokerError: a checkpoint could not be written, or the log changed; begin again with a take-over.
         """
+        self._setup.instruments.reading(self._partition, self.lag)
         reading = asyncio.create_task(self._read())
         reading.add_done_callback(lambda _: self._inbox.wake())
         try:
@@ -101,20 +122,26 @@ class Session:
             reading.cancel()
             await asyncio.wait([reading])
             await self._pipeline.close()
+            self._setup.instruments.left(self._partition)
 
     async def _read(self) -> None:
         setup = self._setup
-        batches = follow(setup.client, setup.settings.amqp_url, self._stream, self._position, name=setup.name)
+        url, stream, name = setup.settings.amqp_url, self._stream, setup.name
+        batches = follow(setup.client, url, stream, self._position, name=name, on_reader=self._reads_with)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 await self._inbox.put(batch)
+
+    def _reads_with(self, reader: LogReader) -> None:
+        self._reader = reader
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         with self._setup.telemetry.reading(self._stream, deliveries):
             events = self._apply(deliveries)
         last = deliveries[-1]
         self._position = Position.of(self._partition, last.offset, last.message_id)
-        self._recorded = self._fold.ordering.now
+        self._recorded = self._fold.ordering.now / 1e6 or None
+        self._read_at = time.monotonic()
         self._pipeline.add(self._fold.take())
         self._setup.instruments.read(events)
         self._beat_due = time.monotonic() + IDLE_SECONDS
@@ -139,7 +166,7 @@ class Session:
         self._flush_due = now + settings.otel_flush_seconds
         due = now >= self._checkpoint_due and self._position != self._written
         if due or not self._pipeline.is_empty:
-            await self._pipeline.flush(self._checkpoint() if due else self._report)
+            await self._pipeline.flush(self._checkpoint() if due else partial(self._report, self._recorded))
         if due:
             self._checkpoint_due = now + settings.otel_checkpoint_seconds
         if now >= self._metrics_due and self._position == self._written:
@@ -151,7 +178,7 @@ class Session:
 
     def _checkpoint(self) -> After:
         """What to do behind the batch that is cut now: write this state down, then tell its counts."""
-        position, fold = self._position, self._fold
+        position, fold, recorded = self._position, self._fold, self._recorded
         parts = {"state": fold.state.dump(), "ordering": fold.ordering.dump()}
         record = Record(self._epoch, "" if position is None else str(position), FORMAT, parts)
         metrics = self._metrics() if time.monotonic() >= self._metrics_due else b""
@@ -164,13 +191,14 @@ class Session:
                 log.warning("checkpoint_too_large", partition=self._partition, reason=str(error))
             else:
                 self._setup.instruments.checkpointed(sum(map(len, parts.values())))
-            await self._report()
+            await self._report(recorded)
             await self._send_metrics(metrics)
 
         return write
 
-    async def _report(self) -> None:
-        """The backend has all up to here."""
+    async def _report(self, recorded: float | None) -> None:
+        """The backend has all that was recorded up to then."""
+        self._lag.reached(recorded)
         ordering, instruments = self._fold.ordering, self._setup.instruments
         repeats, missing = ordering.repeats.dropped, ordering.counts.missing
         instruments.ordered(repeats=repeats - self._ordered[0], missing=missing - self._ordered[1])
@@ -178,9 +206,8 @@ class Session:
         if time.monotonic() < self._report_due:
             return
         self._report_due = time.monotonic() + REPORT_SECONDS
-        lag = time.time() - self._recorded / 1e6 if self._recorded else None
         open_spans = self._fold.state.open_spans
-        instruments.folded(self._partition, open_spans=open_spans, waiting=ordering.waiting, lag=lag)
+        instruments.folded(self._partition, open_spans=open_spans, waiting=ordering.waiting)
 
     def _metrics(self) -> bytes:
         resource = self._setup.resource_of_metrics(self._partition)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from loopcast import metrics as inventory
 from loopcast.metrics import Metrics
 from loopcast_recorder.sinks import Written
@@ -28,6 +30,15 @@ class Instruments:
         self._seconds.observe(seconds)
         self._metrics.gauge(inventory.RECORDER_OFFSET, sink=self._sink, partition=str(partition)).set(offset)
         self._failing.set(0)
+
+    def reading(self, partition: int, lag: Callable[[], float]) -> None:
+        """A partition is read from now on; `lag` is asked whenever somebody looks."""
+        self._metrics.gauge(inventory.RECORDER_LAG, sink=self._sink, partition=str(partition)).set_function(lag)
+
+    def left(self, partition: int) -> None:
+        """It is another replica's, or nobody's: a figure that no longer moves would be taken for one of today."""
+        for definition in (inventory.RECORDER_LAG, inventory.RECORDER_OFFSET):
+            self._metrics.gauge(definition).remove(self._sink, str(partition))
 
     def failed(self) -> None:
         """The sink did not take something."""

@@ -19,6 +19,7 @@ import structlog
 from loopcast.broker.interface import Client, Delivery
 from loopcast.broker.log import LogReader
 from loopcast.errors import BrokerError, LogChanged, StorageError
+from loopcast.lag import Lag, recorded_at
 from loopcast.position import Anchor
 from loopcast.telemetry import Telemetry
 from loopcast_recorder.instruments import Instruments
@@ -119,6 +120,8 @@ class Lane:
         self._prefetch = prefetch
         self._silence = silence_seconds
         self._opening: Opening | None = None
+        self._lag = Lag(time.time())
+        self._waiting_since: float | None = None
         self._stopping = False
         self._pause = MIN_PAUSE
 
@@ -144,8 +147,25 @@ class Lane:
         reader = None if self._opening is None else self._opening.reader
         return None if reader is None else reader.reason
 
+    def lag(self) -> float:
+        """How old the oldest event is that is not kept, in seconds."""
+        now = time.monotonic()
+        if not self.connected:
+            # What came meanwhile is not known before the stream has had its time to say so.
+            self._waiting_since = now
+        elif self._waiting_since is not None and now - self._waiting_since >= self._silence:
+            self._lag.idle(time.time())
+        return self._lag.seconds(time.time())
+
     async def run(self) -> None:
         """Keep what comes until :meth:`stop`."""
+        self._thread.instruments.reading(self._partition, self.lag)
+        try:
+            await self._keep()
+        finally:
+            self._thread.instruments.left(self._partition)
+
+    async def _keep(self) -> None:
         while not self._stopping:
             try:
                 await self._record()
@@ -173,6 +193,7 @@ class Lane:
         position = await self._thread.call(lambda: self._sink.resume(self._partition))
         if self._stopping:
             return
+        self._waiting_since = time.monotonic()
         self._opening = opening = Opening(
             self._client, self._url, self._stream, self._reader, silence_seconds=self._silence
         )
@@ -183,6 +204,7 @@ class Lane:
                     await self._judge(verdicts.pop())
                 if batch:
                     await self._write(batch)
+                self._waiting_since = time.monotonic()
 
     async def _judge(self, verdict: Anchor) -> None:
         if verdict is Anchor.PROVEN:
@@ -194,10 +216,13 @@ class Lane:
         self._thread.instruments.gap(verdict.value)
 
     async def _write(self, batch: Sequence[Delivery]) -> None:
+        self._waiting_since = None
+        self._lag.reached(recorded_at(batch[0]))
         began = time.monotonic()
         with self._telemetry.reading(self._stream, batch):
             written = await self._thread.call(lambda: self._sink.write(self._partition, batch), proves=True)
         self._pause = MIN_PAUSE
+        self._lag.reached(recorded_at(batch[-1]))
         self._thread.instruments.wrote(
             written, partition=self._partition, offset=batch[-1].offset, seconds=time.monotonic() - began
         )

@@ -21,7 +21,15 @@ PREFIX = "LOOPCAST_"
 FILE = "_FILE"
 """What a setting's name ends with where a file has its value."""
 
-SECRETS = ("amqp_url", "amqp_password", "jwt_secret", "jwt_previous_secret", "otlp_headers", "recorder_postgres")
+SECRETS = (
+    "amqp_url",
+    "amqp_password",
+    "jwt_secret",
+    "jwt_previous_secret",
+    "otlp_headers",
+    "producer_redis_url",
+    "recorder_postgres",
+)
 """Settings that may hold a secret, which no message shows."""
 
 # What Kubernetes puts into pods (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
