@@ -142,8 +142,9 @@ class Hook:
 class Viewer:
     """A WebSocket client that comes back with its last position whenever it is cut off, as the protocol says."""
 
-    def __init__(self, url, experiment):
+    def __init__(self, url, experiment, token=None):
         self.events, self.pos, self.resumes, self.faults = [], None, 0, []
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url, self._experiment = url.replace("http://", "ws://") + "/ws", experiment
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -164,7 +165,8 @@ class Viewer:
             time.sleep(0.2)
 
     def _once(self):
-        with connect(self._url, subprotocols=["loopcast.v1.json"], open_timeout=5) as ws:
+        given = {"subprotocols": ["loopcast.v1.json"], "additional_headers": self._headers, "open_timeout": 5}
+        with connect(self._url, **given) as ws:
             command = {"id": 1, "action": "subscribe", "experiment_id": self._experiment}
             ws.send(json.dumps({**command, **({"resume": self.pos} if self.pos else {"from": "earliest"})}))
             while not self._leave.is_set():

@@ -12,9 +12,9 @@ RATE = 100
 class Load:
     """Sends `{"number": 0}`, `{"number": 1}`, … to a producer; `sent` is how many."""
 
-    def __init__(self, url, experiment):
+    def __init__(self, url, experiment, token=None):
         self.sent = 0
-        self._transport = LoopcastTransport(url, experiment, run="run-1", spool="off")
+        self._transport = LoopcastTransport(url, experiment, run="run-1", spool="off", token=token)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._emit)
         self._thread.start()

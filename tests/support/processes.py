@@ -46,6 +46,11 @@ class Producer:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
+    def set(self, **environment):
+        """Change variables, from its next start on; None takes one away."""
+        self._environment |= environment
+        self._environment = {name: value for name, value in self._environment.items() if value is not None}
+
     def start(self, *, ready=True):
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
