@@ -66,7 +66,10 @@ class Exporter:
 
     def terminate(self):
         """SIGTERM, once it listens for one; its exit code."""
-        until(lambda: listening(self._log, self._begins))
+        deadline = time.monotonic() + 60
+        while not listening(self._log, self._begins):
+            assert time.monotonic() < deadline, "it never listened"
+            time.sleep(0.05)
         self.process.terminate()
         return self.process.wait(30)
 
