@@ -13,6 +13,7 @@ from loopcast.settings import SERVICES
 JOBS = {*SERVICES, "rabbitmq", "rabbitmq-queues"}
 DASHBOARD = ROOT / "deploy/kubernetes/components/monitoring/dashboard.json"
 RABBITMQS = {
+    "rabbitmq_build_info",
     "rabbitmq_alarms_memory_used_watermark",
     "rabbitmq_alarms_free_disk_space_watermark",
     "rabbitmq_disk_space_available_bytes",

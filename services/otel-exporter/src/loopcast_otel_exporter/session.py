@@ -82,15 +82,14 @@ class Session:
 
     def lag(self) -> float:
         """How old the oldest event is that the backend does not have, in seconds."""
-        now, pipeline = time.monotonic(), self._pipeline
+        now, tick, pipeline = time.time(), time.monotonic(), self._pipeline
+        at_hand = not (self._inbox.is_empty and pipeline.is_empty and pipeline.is_settled)
         if self._reader is None or not self._reader.connected:
             # What came meanwhile is not known before the log has had its time to say so.
-            self._read_at = now
-        elif (
-            now - self._read_at >= QUIET_SECONDS and self._inbox.is_empty and pipeline.is_empty and pipeline.is_settled
-        ):
-            self._lag.idle(time.time())
-        return self._lag.seconds(time.time())
+            self._read_at = tick
+        elif tick - self._read_at >= QUIET_SECONDS and not at_hand:
+            self._lag.idle(now)
+        return self._lag.seconds(now)
 
     def stop(self) -> None:
         """Let :meth:`run` deliver what it has, write a checkpoint and return."""

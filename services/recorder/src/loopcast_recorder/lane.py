@@ -149,13 +149,15 @@ class Lane:
 
     def lag(self) -> float:
         """How old the oldest event is that is not kept, in seconds."""
-        now = time.monotonic()
+        now, tick = time.time(), time.monotonic()
+        if self._waiting_since is None:
+            return self._lag.seconds(now)
         if not self.connected:
             # What came meanwhile is not known before the stream has had its time to say so.
-            self._waiting_since = now
-        elif self._waiting_since is not None and now - self._waiting_since >= self._silence:
-            self._lag.idle(time.time())
-        return self._lag.seconds(time.time())
+            self._waiting_since = tick
+        elif tick - self._waiting_since >= self._silence:
+            self._lag.idle(now)
+        return self._lag.seconds(now)
 
     async def run(self) -> None:
         """Keep what comes until :meth:`stop`."""
