@@ -139,23 +139,34 @@ def labels_of(workload):
 
 
 @functools.cache
-def crds():
-    """The schema of each kind that operators bring, by (apiVersion, kind)."""
+def crd_files():
+    """The files of the operators' own definitions; None without Go, or without its proxy."""
     go = shutil.which("go")
     if go is None:
         return None
-    found = {}
+    found = []
     for module, pattern in CRDS.items():
         # Outside any module, so that nothing of this repository is taken for one.
         with tempfile.TemporaryDirectory() as nowhere:
             done = subprocess.run([go, "mod", "download", "-json", module], capture_output=True, text=True, cwd=nowhere)
         if done.returncode != 0:
             return None
-        for path in Path(json.loads(done.stdout)["Dir"]).glob(pattern):
-            for crd in yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader):
-                for version in crd["spec"]["versions"]:
-                    api = f"{crd['spec']['group']}/{version['name']}"
-                    found[api, crd["spec"]["names"]["kind"]] = _closed(version["schema"]["openAPIV3Schema"])
+        found += sorted(Path(json.loads(done.stdout)["Dir"]).glob(pattern))
+    return found
+
+
+@functools.cache
+def crds():
+    """The schema of each kind that operators bring, by (apiVersion, kind)."""
+    files = crd_files()
+    if files is None:
+        return None
+    found = {}
+    for path in files:
+        for crd in yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader):
+            for version in crd["spec"]["versions"]:
+                api = f"{crd['spec']['group']}/{version['name']}"
+                found[api, crd["spec"]["names"]["kind"]] = _closed(version["schema"]["openAPIV3Schema"])
     return found
 
 
