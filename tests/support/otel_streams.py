@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from loopcast.events import Event, normalize_time, source_of
 from loopcast.runs import Runs
+from loopcast_otel_exporter.encoding import encode_log, encode_span
 from loopcast_otel_exporter.fold import Fold, Options
 from loopcast_otel_exporter.signals import Span
 
@@ -99,3 +101,14 @@ def _lines(span: Span, start: int, indent: str) -> Iterable[str]:
         yield f"{indent}    * {event.name} [{(event.time - start) / 1e6:.3f}] {shown}"
     for link in span.links:
         yield f"{indent}    -> {link.relation} {link.trace_id.hex()[:8]}/{link.span_id.hex()}"
+
+
+def expected(events: Iterable[Event]) -> tuple[dict[bytes, bytes], dict[str, bytes]]:
+    """The bytes that an undisturbed fold makes of `events`, by span id and by record id."""
+    output = fold(events).take()
+    return {s.span_id: encode_span(s) for s in output.spans}, {r.uid: encode_log(r) for r in output.logs}
+
+
+def items(kept: Mapping[object, tuple[object, Any]]) -> dict[object, bytes]:
+    """A receiver's bytes without resource and scope."""
+    return {key: item.SerializeToString(deterministic=True) for key, (_, item) in kept.items()}

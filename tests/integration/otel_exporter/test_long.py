@@ -10,31 +10,12 @@ import msgspec
 import pytest
 from otel_receiver import AWAY, Receiver
 from otel_service import Exporter, loops, publish, until
-from otel_streams import envelopes, fold
+from otel_streams import envelopes, expected, items
 
 from loopcast.node.ports import free_ports
-from loopcast_otel_exporter.encoding import encode_log, encode_span
 from loopcast_otel_exporter.fold import MAX_RUNS
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-def receiver():
-    """A backend that takes everything until a test tells it otherwise."""
-    with Receiver() as made:
-        yield made
-
-
-def expected(events):
-    """The bytes of an undisturbed fold, by span id and record id."""
-    output = fold(events).take()
-    return {s.span_id: encode_span(s) for s in output.spans}, {r.uid: encode_log(r) for r in output.logs}
-
-
-def items(kept):
-    """The receiver's bytes without resource and scope."""
-    return {key: item.SerializeToString(deterministic=True) for key, (_, item) in kept.items()}
 
 
 def ten_hours(states=400):

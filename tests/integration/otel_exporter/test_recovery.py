@@ -7,34 +7,15 @@ import random
 import aiormq
 import msgspec
 import pytest
-from otel_receiver import ANSWER_LOST, AWAY, BAD, Receiver
+from otel_receiver import ANSWER_LOST, AWAY, BAD
 from otel_service import Exporter, loops, publish, until
-from otel_streams import fold
+from otel_streams import expected, items
 
 from loopcast.checkpoint.lease import Lease
 from loopcast.checkpoint.record import Record
 from loopcast.topology import checkpoint_stream
-from loopcast_otel_exporter.encoding import encode_log, encode_span
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-def receiver():
-    """A backend that takes everything until a test tells it otherwise."""
-    with Receiver() as made:
-        yield made
-
-
-def expected(events):
-    """The bytes of an undisturbed fold, by span id and record id."""
-    output = fold(events).take()
-    return {s.span_id: encode_span(s) for s in output.spans}, {r.uid: encode_log(r) for r in output.logs}
-
-
-def items(kept):
-    """The receiver's bytes without resource and scope."""
-    return {key: item.SerializeToString(deterministic=True) for key, (_, item) in kept.items()}
 
 
 async def delete(url, queue):

@@ -8,21 +8,11 @@ import msgspec
 import pytest
 from otel_receiver import AWAY, Receiver
 from otel_service import Exporter, loops, publish, until
-from otel_streams import fold
-
-from loopcast_otel_exporter.encoding import encode_log, encode_span
-from loopcast_otel_exporter.fold import Options
+from otel_streams import expected, fold, items
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-def receiver():
-    """A backend that takes everything until a test tells it otherwise."""
-    with Receiver() as made:
-        yield made
 
 
 @pytest.fixture
@@ -33,17 +23,6 @@ def exporter(vhost_url, receiver, tmp_path):
     if made.process is not None:
         made.__exit__()
         print((tmp_path / "exporter.log").read_text()[-4000:])
-
-
-def expected(events):
-    """What an undisturbed fold makes of `events`: names by span id, and the records' ids."""
-    output = fold(events, Options()).take()
-    return {s.span_id: encode_span(s) for s in output.spans}, {r.uid: encode_log(r) for r in output.logs}
-
-
-def items(kept):
-    """The receiver's bytes without resource and scope."""
-    return {key: item.SerializeToString(deterministic=True) for key, (_, item) in kept.items()}
 
 
 async def test_every_span_and_record_of_the_log_arrives(vhost_url, exporter, receiver):

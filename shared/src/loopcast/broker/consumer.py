@@ -8,17 +8,16 @@ consumer's messages to the standby out of order, and closing the channel puts th
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from types import TracebackType
 
 from loopcast.broker.feed import Feed
 from loopcast.broker.interface import Client, ConsumeLink, Delivery
+from loopcast.broker.supervised import Supervised
 from loopcast.broker.supervisor import Backoff, Supervisor
-from loopcast.errors import BrokerError
 
 __all__ = ["Consumer"]
 
 
-class Consumer:
+class Consumer(Supervised[ConsumeLink]):
     """
     One consumer of one queue, on a connection that publishes nothing.
 
@@ -47,40 +46,15 @@ class Consumer:
         self._before = 0
         self._highest = 0
         self._done = 0
-        self._supervisor: Supervisor[ConsumeLink] = Supervisor(
-            self._connect,
-            name=name,
-            on_up=lambda _: self._feed.up(),
-            on_down=lambda _: self._feed.down(),
-            backoff=backoff,
+        super().__init__(
+            Supervisor(
+                self._connect,
+                name=name,
+                on_up=lambda _: self._feed.up(),
+                on_down=lambda _: self._feed.down(),
+                backoff=backoff,
+            )
         )
-
-    async def __aenter__(self) -> Consumer:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection stands and the queue is being consumed."""
-        return self._supervisor.connected
-
-    @property
-    def reason(self) -> BrokerError | None:
-        """Why it is not connected: no broker, or :exc:`~loopcast.errors.LogMissing` where there is no such queue."""
-        return self._supervisor.reason
-
-    @property
-    def losses(self) -> int:
-        """How many connections were lost."""
-        return self._supervisor.losses
-
-    async def wait_connected(self) -> None:
-        """Wait until the queue is being consumed, which only :meth:`batches` begins."""
-        await self._supervisor.wait_connected()
 
     async def batches(self) -> AsyncGenerator[list[Delivery], None]:
         """What the queue gives, in batches as they come, until :meth:`close`; at most `prefetch` are unacknowledged."""

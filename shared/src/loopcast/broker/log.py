@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from types import TracebackType
 
 from loopcast.broker.acks import ACK_SECONDS, Acks
 from loopcast.broker.feed import Feed
 from loopcast.broker.interface import Client, ConsumeLink, Delivery, OnDeliveries, StreamOffset
 from loopcast.broker.resume import Resume
+from loopcast.broker.supervised import Supervised
 from loopcast.broker.supervisor import Backoff, Supervisor
 from loopcast.errors import BrokerError, BrokerUnavailable, LogChanged
 from loopcast.position import Anchor
@@ -30,7 +30,7 @@ PROOF_SECONDS = 5.0
 """How long the delivery that proves the log may take: it lies in the stream, so it costs the broker one disk read."""
 
 
-class LogReader:
+class LogReader(Supervised[ConsumeLink]):
     """
     One reader of one stream, on a connection that publishes nothing.
 
@@ -58,36 +58,9 @@ class LogReader:
         self._resume = Resume("next")
         self._feed = Feed()
         self._acks = Acks(prefetch)
-        self._supervisor: Supervisor[ConsumeLink] = Supervisor(
-            self._connect, name=name, on_up=lambda _: self._feed.up(), on_down=self._lost, backoff=backoff
+        super().__init__(
+            Supervisor(self._connect, name=name, on_up=lambda _: self._feed.up(), on_down=self._lost, backoff=backoff)
         )
-
-    async def __aenter__(self) -> LogReader:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection stands and the stream is being read."""
-        return self._supervisor.connected
-
-    @property
-    def reason(self) -> BrokerError | None:
-        """Why it is not connected: no broker, or :exc:`~loopcast.errors.LogMissing`."""
-        return self._supervisor.reason
-
-    @property
-    def losses(self) -> int:
-        """How many connections were lost."""
-        return self._supervisor.losses
-
-    async def wait_connected(self) -> None:
-        """Wait until the stream is being read, which only :meth:`batches` begins."""
-        await self._supervisor.wait_connected()
 
     async def batches(self, start: StreamOffset) -> AsyncGenerator[Sequence[Delivery], None]:
         """

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
 
 from loopcast.broker.interface import Client, Message, PublishLink, Settlement
+from loopcast.broker.supervised import Supervised
 from loopcast.broker.supervisor import Backoff, Supervisor
 from loopcast.broker.window import Entry, Window
 from loopcast.errors import BrokerBlocked, BrokerError, BrokerUnavailable, LogMissing
@@ -27,7 +27,7 @@ async def _nothing() -> None:
     pass
 
 
-class Publisher:
+class Publisher(Supervised[PublishLink]):
     """
     Messages of successive calls to :meth:`publish` reach the broker in the order of the calls.
 
@@ -54,25 +54,13 @@ class Publisher:
         self._trouble: BrokerError | None = None
         self._closed = False
         self._calls: set[_Call] = set()
-        self._supervisor: Supervisor[PublishLink] = Supervisor(
-            self._connect, name=name, on_up=self._resend, on_down=self._lost, backoff=backoff
-        )
+        super().__init__(Supervisor(self._connect, name=name, on_up=self._resend, on_down=self._lost, backoff=backoff))
 
     async def __aenter__(self) -> Publisher:
         # Asked for once: it is a system call each time (3.11).
         self._loop = asyncio.get_running_loop()
         self._supervisor.start()
         return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection stands."""
-        return self._supervisor.connected
 
     @property
     def blocked(self) -> str | None:
@@ -84,15 +72,6 @@ class Publisher:
     def unconfirmed_bytes(self) -> int:
         """How much the window holds."""
         return self._window.size
-
-    @property
-    def losses(self) -> int:
-        """How many connections were lost."""
-        return self._supervisor.losses
-
-    async def wait_connected(self) -> None:
-        """Wait until the connection stands."""
-        await self._supervisor.wait_connected()
 
     async def publish(self, messages: Sequence[Message], *, timeout: float) -> list[Settlement]:
         """
