@@ -98,7 +98,10 @@ class Cluster:
 
 
 if __name__ == "__main__":
+    # Blocked, so that the first of them is waited for below and does not end the program before its containers.
+    ended = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ended)
     with Cluster() as cluster:
         print(f"export LOOPCAST_TEST_AMQP_URL={cluster.url(cluster.nodes[0])}")
         print(f"export LOOPCAST_TEST_CTL='{cluster.ctl}'", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.sigwait(ended)
