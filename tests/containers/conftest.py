@@ -60,7 +60,13 @@ def backend(engine):
 
 
 @pytest.fixture(scope="module")
-def stack(images, hook, backend, tmp_path_factory):
+def tag(images):
+    """Which images the stack begins with."""
+    return images
+
+
+@pytest.fixture(scope="module")
+def stack(tag, hook, backend, tmp_path_factory):
     """Everything, as `make compose-up` starts it."""
     folder = tmp_path_factory.mktemp("webhooks")
     endpoint = f"{{name: ci, url: '{hook.url}', bindings: ['#'], allow_private: true, batch: {{max_ms: 100}}}}"
@@ -68,7 +74,7 @@ def stack(images, hook, backend, tmp_path_factory):
     # The services' user is not the one who made the folder.
     folder.chmod(0o755)
     (folder / "endpoints.yaml").chmod(0o644)
-    stack = Stack(f"lctest-{os.getpid()}-{uuid.uuid4().hex[:6]}", images, folder, backend.grpc_endpoint)
+    stack = Stack(f"lctest-{os.getpid()}-{uuid.uuid4().hex[:6]}", tag, folder, backend.grpc_endpoint)
     try:
         stack.run("up")
         yield stack

@@ -6,7 +6,9 @@ import kubernetes_validate
 import pytest
 from manifests import (
     FOLDER,
+    ROOT,
     container_of,
+    environment,
     labels_of,
     of_kind,
     pod_of,
@@ -17,6 +19,7 @@ from manifests import (
     workloads,
 )
 
+from loopcast.settings import SERVICES
 from loopcast.settings.environment import FILE
 
 
@@ -40,6 +43,27 @@ def test_viewers_can_be_what_gateways_are_scaled_by(added):
 
     kubernetes_validate.validate(scalers["loopcast-gateway"], "1.30", strict=True)
     assert ["Resource", "Pods"] == [m["type"] for m in scalers["loopcast-gateway"]["spec"]["metrics"]]
+
+
+def test_the_guides_overlay_is_what_it_says(tmp_path):
+    """The `kustomization.yaml` that deploy/README.md gives renders: their images, their endpoints, their backend."""
+    guide = (ROOT / "deploy/README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    here = "../" * len(tmp_path.parts[1:]) + str(ROOT)[1:]
+    (tmp_path / "kustomization.yaml").write_text(guide.replace("../deploy", f"{here}/deploy"))
+    (tmp_path / "endpoints.yaml").write_text("endpoints: [{name: ci, url: https://ci.example.com, bindings: ['#']}]\n")
+
+    objects = render(tmp_path)
+    images = {service_of(w): container_of(w)["image"] for w in workloads(objects)}
+    (webhooks,) = [o for o in of_kind(objects, "ConfigMap") if o["metadata"]["name"] == "loopcast-webhooks"]
+    exporter = next(w for w in workloads(objects) if service_of(w) == "otel-exporter")
+
+    for thing in objects:
+        if not thing["apiVersion"].startswith(("rabbitmq.com/", "monitoring.coreos.com/")):
+            kubernetes_validate.validate(thing, "1.30", strict=True)
+    assert {service: f"registry.example.com/loopcast-{service}:0.1.0" for service in SERVICES} == images
+    assert "ci.example.com" in webhooks["data"]["endpoints.yaml"]
+    assert "http://tempo.observability:4317" == environment(objects, exporter)["LOOPCAST_OTLP_ENDPOINT"]
+    assert 20 in {s["spec"]["maxReplicas"] for s in of_kind(objects, "HorizontalPodAutoscaler")}
 
 
 @pytest.mark.parametrize(
