@@ -90,3 +90,27 @@ def test_the_dashboards_queries_are_answered(prometheus):
 def test_rabbitmqs_metrics_are_called_so(prometheus):
     """What alerts ask of RabbitMQ is what RabbitMQ 4 serves."""
     until(lambda: RABBITMQS <= set(asked(prometheus, "label/__name__/values")), 60)
+
+
+def test_lag_is_known_in_seconds(prometheus):
+    """How far behind the exporter and each sink of the recorder are; on a quiet system not at all."""
+    for metric in ("loopcast_otel_lag_seconds", "loopcast_recorder_lag_seconds"):
+        until(lambda name=metric: len(asked(prometheus, "query", query=f"{name} < 15")["result"]) == 1, 90)
+
+
+def test_a_service_that_is_gone_is_noticed(stack, prometheus):
+    """Its container is ended, so nobody scrapes it any more; the alert waits its two minutes, and is over afterwards."""
+
+    def alert():
+        (rule,) = [
+            rule
+            for group in asked(prometheus, "rules")["groups"]
+            for rule in group["rules"]
+            if rule["name"] == "LoopcastServiceGone"
+        ]
+        return rule["state"], [found["labels"]["job"] for found in rule["alerts"]]
+
+    stack.compose("stop", "recorder")
+    until(lambda: alert() == ("pending", ["recorder"]), 90, why=lambda: str(alert()))
+    stack.compose("start", "recorder")
+    until(lambda: alert() == ("inactive", []), 90, why=lambda: str(alert()))
