@@ -99,7 +99,7 @@ def test_lag_is_known_in_seconds(prometheus):
 
 
 def test_a_service_that_is_gone_is_noticed(stack, prometheus):
-    """Its container is ended, so nobody scrapes it any more; the alert waits its two minutes, and is over afterwards."""
+    """Its container is ended, so nobody scrapes it any more; the alert begins to wait, and is over afterwards."""
 
     def alert():
         (rule,) = [
