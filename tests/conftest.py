@@ -63,7 +63,7 @@ class Named:
     def start(self):
         pytest.skip("needs a broker of the tests' own: unset LOOPCAST_TEST_AMQP_URL")
 
-    kill = stop = restart = start
+    kill = stop = restart = stopped = start
 
     def _manage(self, method, path):
         """Through the management plugin, which lets the one who makes a virtual host use it."""
@@ -118,6 +118,15 @@ class Contained(Named):
     def restart(self):
         self.stop()
         self.start()
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """It stands still, as a machine does whose disk hangs: connected, and silent."""
+        self._container.pause()
+        try:
+            yield
+        finally:
+            self._container.unpause()
 
 
 def pytest_collection_finish(session):

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import os
-import signal
 import time
 import uuid
 
 import aio_pika
 import httpx
 import pytest
-from processes import Producer, free_port, read_log
+from processes import Producer, free_port, read_log, stopped
 
 from loopcast.repeats import Repeats
 
@@ -198,17 +196,13 @@ async def test_a_full_window_is_503(broker, vhost_url, tmp_path):
     environment = {"LOOPCAST_WINDOW_BYTES": "1048576", "LOOPCAST_CONFIRM_SECONDS": "1"}
     with Producer(vhost_url, tmp_path / "log", **environment) as producer:
         # A broker that stands still says nothing at all, not even that it is blocked.
-        server = int(broker.ctl("eval", "os:getpid().").strip().strip('"'))
-        os.kill(server, signal.SIGSTOP)
-        try:
+        with stopped(broker):
             async with httpx.AsyncClient(timeout=30) as http:
                 url = f"{producer.url}/v1/experiments/e/events"
                 headers = {"content-type": "application/json"}
                 began = time.monotonic()
                 posts = [http.post(url, content=body, headers=headers) for _ in range(4)]
                 answers = await asyncio.gather(*posts)
-        finally:
-            os.kill(server, signal.SIGCONT)
         producer.wait()
 
         assert {503} == {answer.status_code for answer in answers}

@@ -28,6 +28,22 @@ def listening(log: Path, begins=0):
     return {entry["port"]: entry["address"] for entry in entries if entry["event"] == "listening"}
 
 
+@contextlib.contextmanager
+def stopped(broker):
+    """The broker stands still, as a machine does whose disk hangs: connected, and silent."""
+    if hasattr(broker, "stopped"):
+        with broker.stopped():
+            yield
+        return
+    # A node of the tests' own is a process of this machine; what another one calls itself is none here.
+    server = int(broker.ctl("eval", "os:getpid().").strip().strip('"'))
+    os.kill(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
 class Producer:
     """A running producer; `environment` are more variables."""
 

@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
 
 import httpx
 import pytest
-from processes import Producer, read_log
+from processes import Producer, read_log, stopped
 
 UUID = "0192f0c1-0000-7000-8000-%012d"
 
@@ -23,17 +21,6 @@ async def until(condition):
             return
         await asyncio.sleep(0.05)
     raise AssertionError("it did not come")
-
-
-@contextlib.contextmanager
-def stopped(broker):
-    """The broker stands still, as a machine does whose disk hangs: connected, and silent."""
-    server = int(broker.ctl("eval", "os:getpid().").strip().strip('"'))
-    os.kill(server, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server, signal.SIGCONT)
 
 
 @contextlib.contextmanager
