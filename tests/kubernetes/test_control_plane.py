@@ -2,7 +2,8 @@
 The manifests on a real control plane: admission, defaults, controllers and the scheduler, with no container behind.
 
 Runs where `LOOPCAST_TEST_KUBERNETES` names a folder with Kubernetes' programs, or is `build`: then Go makes them, once.
-Needs etcd, kubectl and openssl. The operators' definitions are there, the operators are not.
+Needs etcd, kubectl and openssl. Of the operators the one that makes RabbitMQ's pods is there; of the others, their
+definitions.
 """
 
 import os
@@ -11,7 +12,7 @@ from collections import Counter
 
 import pytest
 from kube import ZONES, Kubernetes, programs
-from manifests import FOLDER, OVERLAYS, crd_files, of_kind, render
+from manifests import FOLDER, OVERLAYS, crd_files, of_kind, render, selected
 
 from loopcast.settings import SERVICES
 
@@ -171,3 +172,51 @@ def test_a_changed_setting_rolls_the_pods_and_no_pod_is_missing(production, tmp_
     production.until(rolled)
 
     assert 2 <= min(least)
+
+
+@pytest.fixture(scope="module")
+def brokers(production):
+    """RabbitMQ's pods, as its operator makes them of ours."""
+    if not (programs() / "cluster-operator").exists():
+        pytest.skip("needs the program cluster-operator beside Kubernetes'")
+    production.add_volumes(3)
+    production.operate()
+
+    def made():
+        found = production.get("pods", "--selector", "app.kubernetes.io/name=loopcast-broker")
+        return len([pod for pod in found if pod["status"]["phase"] == "Running"]) == 3 and found
+
+    return production.until(made, why=lambda: production.run("get", "all,pvc,events", "-A"))
+
+
+def test_the_operators_pods_are_let_in_and_spread(brokers):
+    """The restricted namespace takes RabbitMQ's pods, one a node and one a zone."""
+    nodes = [pod["spec"]["nodeName"] for pod in brokers]
+    zones = {ZONES[int(node.rpartition("-")[2]) % len(ZONES)] for node in nodes}
+
+    assert (3, 3) == (len(set(nodes)), len(zones))
+
+
+def test_what_selects_the_brokers_pods_finds_them(brokers, production):
+    """The budget lets one of three go; policies and the monitor know the pods by labels and ports that they have."""
+    budget = production.get("poddisruptionbudget", "loopcast-broker")
+    labels, ports = brokers[0]["metadata"]["labels"], brokers[0]["spec"]["containers"][0]["ports"]
+    policy = production.get("networkpolicy", "loopcast-broker")["spec"]
+    monitor = production.get("podmonitor", "loopcast-broker")["spec"]
+    opened = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+
+    assert (3, 1) == (budget["status"]["expectedPods"], budget["status"]["disruptionsAllowed"])
+    assert selected(policy["podSelector"], labels)
+    assert selected(monitor["selector"], labels)
+    assert {"prometheus"} <= {port["name"] for port in ports}
+    assert {
+        port["containerPort"] for port in ports if port["name"] in {"amqp", "management", "prometheus", "epmd"}
+    } <= opened
+
+
+def test_the_operator_configures_the_cluster(brokers, production):
+    """What the manifest says of partitions and disk reaches the configuration that RabbitMQ reads."""
+    text = "".join(production.get("configmap", "loopcast-broker-server-conf")["data"].values())
+
+    for line in ("pause_minority", "disk_free_limit.absolute", "queue_leader_locator"):
+        assert line in text

@@ -19,6 +19,8 @@ from loopcast.node.ports import free_ports
 
 VERSION = "1.34.1"
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+OPERATOR = "github.com/rabbitmq/cluster-operator/v2@v2.16.0"
+"""It makes RabbitMQ's pods of a RabbitmqCluster."""
 COMMANDS = ("NewAPIServerCommand", "NewControllerManagerCommand", "NewSchedulerCommand")
 MODULES = """api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap
 code-generator component-base component-helpers controller-manager cri-api cri-client cri-streaming csi-translation-lib
@@ -52,7 +54,10 @@ def build(folder):
         (folder / "cmd" / program).mkdir(parents=True, exist_ok=True)
         (folder / "cmd" / program / "main.go").write_text(MAIN % (program, command))
     subprocess.run(["go", "mod", "tidy"], cwd=folder, check=True, capture_output=True)
-    subprocess.run(["go", "build", "-ldflags", "-s -w", "-o", ".", "./cmd/..."], cwd=folder, check=True)
+    options = ["-trimpath", "-ldflags", "-s -w"]
+    subprocess.run(["go", "build", *options, "-o", ".", "./cmd/..."], cwd=folder, check=True)
+    environment = {**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"}
+    subprocess.run(["go", "install", *options, OPERATOR], cwd=folder.parent, env=environment, check=True)
 
 
 class Kubernetes:
@@ -102,6 +107,15 @@ class Kubernetes:
             meta = {"name": f"disk-{number}"}
             self.run("apply", "-f", "-", given=_thing("v1", "PersistentVolume", metadata=meta, spec=spec))
 
+    def operate(self):
+        """Run the operator of RabbitMQ's clusters, from without: it asks the API server as it would from a pod."""
+        self.run("create", "namespace", "rabbitmq-system")
+        (address,) = free_ports(1)
+        self._spawn(
+            *(self._programs / "cluster-operator", "--metrics-bind-address", f"127.0.0.1:{address}"),
+            environment={"OPERATOR_NAMESPACE": "rabbitmq-system", "KUBECONFIG": str(self.folder / "kubeconfig")},
+        )
+
     def _start(self):
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         client, peer, secure = free_ports(3)
@@ -142,9 +156,10 @@ class Kubernetes:
         self._stack.callback(kubelet.join, 60)
         self._stack.callback(leaving.set)
 
-    def _spawn(self, program, *arguments):
+    def _spawn(self, program, *arguments, environment=None):
         with (self.folder / f"{Path(program).name}.log").open("wb") as log:
-            process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+            own = {**os.environ, **(environment or {})}
+            process = subprocess.Popen([program, *arguments], stdout=log, stderr=log, env=own)
         self._stack.callback(process.wait, 30)
         self._stack.callback(process.terminate)
 
@@ -184,7 +199,7 @@ def programs():
     if named != "build":
         return Path(named)
     folder = Path(__file__).parents[2] / ".loopcast" / "kubernetes"
-    if not all((folder / program).exists() for program in PROGRAMS):
+    if not all((folder / program).exists() for program in (*PROGRAMS, "cluster-operator")):
         build(folder)
     return folder
 
