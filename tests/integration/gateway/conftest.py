@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -54,15 +55,23 @@ class Gateway:
 
     def begin(self):
         """Start it, on the same ports as before if it was running before."""
+        # A file: a pipe that nobody reads stops whoever has much to say.
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "loopcast_gateway"], env=self._environment, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "loopcast_gateway"], env=self._environment, stderr=self._log
         )
         self.errors = None
 
     def kill(self):
         """End it as a power cut does."""
         self.process.kill()
-        self.errors = self.process.communicate(timeout=10)[1]
+        self.process.wait(timeout=10)
+        self.errors = self.log()
+
+    def log(self):
+        """What it has written to its log."""
+        self._log.seek(0)
+        return self._log.read()
 
     def memory(self):
         """Resident bytes."""
@@ -81,12 +90,12 @@ class Gateway:
         """Wait until the readiness probe answers with `status`."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.process.communicate()[1]
+            assert self.process.poll() is None, self.log()
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"http://127.0.0.1:{self.ops_port}/readyz").status_code == status:
                     return self
             time.sleep(0.05)
-        raise AssertionError("the gateway was never ready")
+        raise AssertionError(f"the gateway was never ready:\n{self.log()}")
 
     def metric(self, name):
         """The value of a metric, with its labels as Prometheus writes them; None where it is not there."""
@@ -98,7 +107,8 @@ class Gateway:
         """End it as an operator does; what it wrote to its log."""
         if self.errors is None:
             self.process.send_signal(signal.SIGTERM)
-            self.errors = self.process.communicate(timeout=40)[1]
+            self.process.wait(timeout=40)
+            self.errors = self.log()
         return self.errors
 
 

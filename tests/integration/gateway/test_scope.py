@@ -5,7 +5,7 @@ import time
 
 import httpx
 import pytest
-from tests.integration.gateway.test_slow import Served
+from tests.support.served import Served
 from websockets.asyncio.client import connect
 
 from loopcast.auth.tokens import make_token

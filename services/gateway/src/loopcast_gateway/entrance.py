@@ -35,6 +35,7 @@ class Entrance:
         follow: begins a subscription.
         received: takes a message.
         spawn: runs work until the viewer goes.
+        narrowed: is told when a viewer's permissions changed.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class Entrance:
         follow: Callable[[Connection, str], None],
         received: Callable[[Connection, bytes], None],
         spawn: Callable[[Connection, Coroutine[object, object, None]], None],
+        narrowed: Callable[[Connection, Grants], None],
     ) -> None:
         self._access = access
         self._hub = hub
         self._follow = follow
         self._received = received
         self._spawn = spawn
+        self._narrowed = narrowed
 
     @property
     def seconds(self) -> float:
@@ -141,7 +144,8 @@ class Entrance:
             self._follow(viewer, experiment)
 
     def _narrow(self, viewer: Connection, grants: Grants) -> None:
-        """End what the new token does not permit, or permits other parts of."""
+        """End what the new token does not permit, or permits other parts of: what is followed, and what is replayed."""
+        self._narrowed(viewer, grants)
         for experiment in self._hub.followed(viewer):
             if experiment != ANYWHERE and grants.subscribe.permit(experiment):
                 continue
@@ -150,3 +154,6 @@ class Entrance:
                 code, reason = PERMISSIONS_CHANGED, "permissions changed"
             self._hub.end(viewer, experiment)
             viewer.say(Unsubscribed(experiment_id=experiment, code=code, reason=reason))
+            if not viewer.dialect.polite:
+                # PromptLooper's clients have no word for it: only the end of the connection tells them.
+                viewer.close(close_codes.INSUFFICIENT_STATE if experiment == ANYWHERE else close_codes.NOT_PERMITTED)

@@ -107,7 +107,9 @@ class Sessions:
         self._catch_up = catch_up
         self._answering = answering
         self._access = access
-        self._entrance = Entrance(access, hub, follow=self._follow, received=self._carry_out, spawn=self._spawn)
+        self._entrance = Entrance(
+            access, hub, follow=self._follow, received=self._carry_out, spawn=self._spawn, narrowed=answering.narrow
+        )
         self._tally = tally
         self._stats = stats
         self._max_subscriptions = max_subscriptions
