@@ -65,8 +65,14 @@ class Gateway:
     def kill(self):
         """End it as a power cut does."""
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.wait_end(10)
+
+    def wait_end(self, timeout):
+        """Wait until it has ended; what it wrote to its log."""
+        self.process.wait(timeout=timeout)
         self.errors = self.log()
+        self._log.close()
+        return self.errors
 
     def log(self):
         """What it has written to its log."""
@@ -107,8 +113,7 @@ class Gateway:
         """End it as an operator does; what it wrote to its log."""
         if self.errors is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout=40)
-            self.errors = self.log()
+            self.wait_end(40)
         return self.errors
 
 

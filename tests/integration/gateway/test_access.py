@@ -380,8 +380,7 @@ async def test_strangers_are_not_served_by_accident(start_gateway):
     """Beyond loopback without a decision, the gateway ends with one line."""
     gateway = start_gateway(wait=False, host="0.0.0.0")
 
-    gateway.process.wait(timeout=20)
-    errors = gateway.log()
+    errors = gateway.wait_end(20)
     gateway.process.returncode, gateway.errors = 0, ""
     assert "LOOPCAST_JWT_SECRET" in errors.strip().splitlines()[-1]
 

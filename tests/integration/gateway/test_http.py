@@ -77,6 +77,26 @@ async def test_since_a_time(start_gateway, feed, ring_events):
     assert [True, False, True] == [answer.json()["complete"] for answer in answers]
 
 
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_pages_of_everything(start_gateway, feed, partitions, order):
+    """`*` is read page by page over several partitions too, each event once, by `next` as it was given."""
+    gateway = start_gateway(partitions=partitions, ring_events=2)
+    async with feed(partitions) as log:
+        for n in range(20):
+            await log.send(f"exp-{n % 6}", {"n": n})
+        await log.settle(gateway)
+        place, seen = {}, []
+        while True:
+            page = await ask(gateway, "/v1/experiments/*/events", order=order, limit=3, **place)
+            seen += numbers(page)
+            if page.json()["complete"]:
+                break
+            place = {"after" if order == "oldest" else "before": page.json()["next"]}
+
+    assert seen == sorted(range(20), reverse=order == "newest")
+
+
 async def test_a_long_scan_is_cut_and_goes_on(start_gateway, feed):
     """One request reads so many messages at most, says so, and the next goes on where it ended."""
     gateway = start_gateway(replay_max_scan=1000, ring_events=1)

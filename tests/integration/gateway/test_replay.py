@@ -55,19 +55,30 @@ async def test_either_end_of_history(start_gateway, feed, watch, ring_events, pa
 
 
 @pytest.mark.parametrize(("order", "bound"), [("oldest", "after"), ("newest", "before")])
-async def test_page_by_page(start_gateway, feed, watch, order, bound):
-    """With `next` a replay goes on where the last one ended, until it is complete."""
-    gateway = start_gateway(ring_events=4)
-    async with feed() as log, watch(gateway) as viewer:
-        await log.send("paged", *({"n": n} for n in range(25)))
+@pytest.mark.parametrize(("experiment", "partitions"), [("paged", 1), ("*", 1), ("*", 3)])
+async def test_page_by_page(start_gateway, feed, watch, *, order, bound, experiment, partitions):
+    """With `next` a replay goes on where the last one ended, until it is complete; `*` over several partitions too."""
+    gateway = start_gateway(ring_events=4, partitions=partitions)
+    async with feed(partitions) as log, watch(gateway) as viewer:
+        for n in range(25):
+            await log.send("paged" if experiment != "*" else f"exp-{n % 5}", {"n": n})
         await log.settle(gateway)
-        seen, place, complete = [], {}, False
+        seen, place, complete, pages = [], {}, False, 0
         while not complete:
-            numbers, end = await replayed(viewer, experiment_id="paged", order=order, limit=10, **place)
+            numbers, end = await replayed(viewer, experiment_id=experiment, order=order, limit=4, **place)
             seen += numbers
-            place, complete = {bound: end.get("next")}, end["complete"]
+            place, complete, pages = {bound: end["next"]}, end["complete"], pages + 1
+            if pages == 2 and order == "oldest":
+                # What comes meanwhile belongs to it: the positions say what was seen.
+                await log.send("paged" if experiment != "*" else "exp-0", {"n": 25})
+                await log.settle(gateway)
+        if order == "oldest":
+            again, _ = await replayed(viewer, experiment_id=experiment, order=order, limit=100, **place)
 
-    assert seen == sorted(range(25), reverse=order == "newest")
+    assert sorted(seen) == list(range(26 if order == "oldest" else 25))
+    assert seen == sorted(seen, reverse=order == "newest")
+    assert pages >= 7
+    assert order == "newest" or again == []
 
 
 async def test_live_goes_on_beside_it(gateway, feed, watch):
@@ -91,7 +102,7 @@ async def test_live_goes_on_beside_it(gateway, feed, watch):
         ({"experiment_id": "a", "limit": 10_001}, "bad_request", "limit"),
         ({"experiment_id": "a", "order": "random"}, "bad_request", "order"),
         ({"experiment_id": "a", "after": "x"}, "bad_request", "after"),
-        ({"experiment_id": "a", "after": "x", "since_ts": 1}, "bad_request", "after and since_ts"),
+        ({"experiment_id": "a", "after": "x", "before": "x"}, "bad_request", "after and before"),
         ({"experiment_id": "a", "since_ts": -1}, "bad_request", "Unix seconds"),
         ({"experiment_id": "a", "after": "04000000000000000000000000"}, "unrecoverable_position", "by time"),
         ({"experiment_id": "~"}, "bad_request", "subscribers of *"),

@@ -118,6 +118,40 @@ async def test_a_stream_ends_with_its_token(served):
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize(("experiment", "name"), [("exp-2", "permission_denied"), ("*", "not_available")])
+async def test_a_narrower_token_ends_a_replay(served, experiment, name):
+    """A replay that is running for what the new token does not permit ends there and is answered with an error."""
+    for _ in range(400):
+        served.publish("exp-2", of="exp-2", pad=50_000)
+    await served.until(lambda: served.gateway.tails[0].partition.tail >= 400)
+    async with dial(served, additional_headers=headers("exp-1", "exp-2"), max_queue=1, max_size=None) as socket:
+        await frames(socket, "welcome")
+        for id_ in (1, 2):
+            replay = {"id": id_, "action": "replay", "experiment_id": experiment, "limit": 1000}
+            await socket.send(json.dumps(replay))
+        await frames(socket, "event")
+        token = headers("exp-1")["Authorization"].partition(" ")[2]
+        await socket.send(json.dumps({"id": 9, "action": "auth", "token": token}))
+        before = experiments(await frames(socket, "authenticated"))
+        after = [*await frames(socket, "error"), *await frames(socket, "error")]
+
+    assert "exp-2" in before
+    assert len(before) < 400
+    assert [(1, name), (2, name)] == [(frame["id"], frame["name"]) for frame in after]
+
+
+async def test_a_narrower_token_ends_what_has_no_word_for_it(served):
+    """A client of PromptLooper's, which would not be told that it sees less now, is closed and comes back."""
+    async with dial(served, protocol=None) as socket:
+        for id_, permitted in ((1, ("exp-1", "exp-2")), (2, ("exp-1",))):
+            token = headers(*permitted)["Authorization"].partition(" ")[2]
+            await socket.send(json.dumps({"id": id_, "action": "auth", "token": token}))
+            assert "authenticated" == json.loads(await socket.recv())["type"]
+        await socket.wait_closed()
+
+    assert 4010 == socket.close_code
+
+
 async def test_a_narrower_token_while_history_is_sent(served):
     """After a renewal with fewer permissions nothing of what was lost comes any more, and each loss is said."""
     async with dial(served, additional_headers=headers("exp-1", "exp-2")) as socket:

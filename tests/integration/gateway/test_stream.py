@@ -103,6 +103,68 @@ async def test_everything_and_filters(gateway, feed):
     assert ["loop_start", "state_enter"] == found
 
 
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_everything_comes_back_by_its_last_id(start_gateway, feed, partitions):
+    """On `*` the id says how far each partition was seen: whoever comes back with it sees each event once."""
+    first, second = (start_gateway(partitions=partitions, ring_events=ring, ping_seconds=0.2) for ring in (2048, 2))
+    names = [f"exp-{n}" for n in range(7)]
+    seen, places, headers = [], set(), None
+    async with feed(partitions) as log:
+        for n in range(28):
+            await log.send(names[n % 7], {"n": n})
+        await log.settle(first, second)
+        turn = 0
+        while len(seen) < 34:
+            if turn < 6:
+                await log.send(names[turn], {"n": 28 + turn})
+            async with streaming((first, second)[turn % 2], "*", headers=headers, **{"from": "earliest"}) as stream:
+                # In the middle of history, between partitions, at its end, and live.
+                while len(seen) < 34 and (event := await stream.event())[0] != "caught_up":
+                    if event[0] == "message":
+                        seen.append((event[1]["experimentid"], event[1]["data"]["n"]))
+                        if len(seen) % 5 == 0:
+                            break
+                headers = {"Last-Event-ID": stream.last_id}
+                places.add(len(stream.last_id.split(",")))
+                assert event[0] != "gap"
+                turn += 1
+        async with streaming(first, "*", headers=headers) as stream:
+            while (await stream.event())[0] != "caught_up":
+                pass
+            await asyncio.sleep(0.5)
+            quiet = asyncio.create_task(stream.event())
+            await asyncio.sleep(0.5)
+            place = stream.last_id
+            await log.send("exp-1", {"n": 34})
+            assert 34 == (await quiet)[1]["data"]["n"]
+
+    assert sorted(n for _, n in seen) == list(range(34))
+    for name in names:
+        mine = [n for of, n in seen if of == name]
+        assert mine == sorted(mine)
+    assert max(places) >= min(partitions, 2)
+    assert partitions == len(place.split(","))
+
+
+async def test_a_place_of_which_a_part_is_gone_is_410(start_gateway, feed):
+    """Where one of several positions is not proven, none is resumed from: the answer has the earliest of that part."""
+    gateway = start_gateway(partitions=3)
+    async with feed(3) as log:
+        await log.send("exp-1", {"n": 1})
+        await log.settle(gateway)
+        async with streaming(gateway, "*") as stream:
+            await stream.event()
+            good = stream.last_id.split(",")
+    wrong = str(Position.of(1, 0, "of another log"))
+    async with httpx.AsyncClient(base_url=gateway.http) as client:
+        for path in ("stream", "events"):
+            answer = await client.get(
+                f"/v1/experiments/*/{path}", params={"after": ",".join([good[0], wrong, good[2]])}
+            )
+            assert 410 == answer.status_code
+            assert 1 == Position.parse(answer.json()["earliest"]["pos"]).partition
+
+
 async def test_from_the_earliest(gateway, feed):
     """With from=earliest, history comes first."""
     async with feed() as log:

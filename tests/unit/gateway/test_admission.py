@@ -7,7 +7,7 @@ from loopcast.position import Position
 from loopcast_gateway.admission import Admitted, Capacity, Refusal, admit
 from loopcast_gateway.catalog import Catalog
 from loopcast_gateway.entry import Entry
-from loopcast_gateway.query import BadQuery, Query, read_query
+from loopcast_gateway.query import BadQuery, Query, read_query, read_stream_query
 
 ROOM = Capacity(0, 10, draining=False)
 HOME = {"host": "127.0.0.1:8701"}
@@ -130,10 +130,22 @@ def test_a_query_is_read():
     pos = Position.of(2, 7, "x")
 
     assert Query() == read_query({}, range(2, 3))
-    assert Query(after=pos, limit=7) == read_query({"after": str(pos), "limit": "7"}, range(2, 3))
-    assert Query(before=pos, order="newest") == read_query({"before": str(pos)}, range(2, 3))
-    assert Query(before=pos, order="oldest") == read_query({"before": str(pos), "order": "oldest"}, range(2, 3))
+    assert Query(after={2: pos}, limit=7) == read_query({"after": str(pos), "limit": "7"}, range(2, 3))
+    assert Query(before={2: pos}, order="newest") == read_query({"before": str(pos)}, range(2, 3))
+    assert Query(before={2: pos}, order="oldest") == read_query({"before": str(pos), "order": "oldest"}, range(2, 3))
     assert Query(since=1.5) == read_query({"since_ts": "1.5"}, range(2, 3))
+
+
+def test_places_of_several_partitions_are_one_parameter():
+    """On `*` a position of each partition, or of some, is given as the gateway gave it; no partition twice."""
+    one, two = Position.of(0, 7, "x"), Position.of(2, 9, "y")
+    query = read_query({"after": f"{one},{two}", "since_ts": "1.5"}, range(3))
+
+    assert ({0: one, 2: two}, 1.5) == (query.after, query.since)
+    assert {0: one, 2: two} == read_stream_query({}, f"{one},{two}", range(3)).after
+    for wrong in (f"{one},{one}", f"{one},", f"{one},{two}x"):
+        with pytest.raises(BadQuery, match="after"):
+            read_query({"after": wrong}, range(3))
 
 
 @pytest.mark.parametrize("text", ["inf", "-1", "1e300", "", "x"])

@@ -1,5 +1,6 @@
 """The sparse index: nothing of an experiment is ever outside of its spans, and little of others' inside."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,11 +115,57 @@ def test_retention_takes_spans_away():
     catalog = Catalog()
     for offset in range(3 * STEP):
         catalog.add(entry("old" if offset < STEP else "new", offset))
-    catalog.cut(STEP + 10)
+    catalog.cut(STEP + 10, 7)
 
     assert ["new"] == [one.experiment_id for one in catalog.listing(0)]
     assert None is catalog.trail("old")
     assert STEP <= catalog.trail(None).spans[0].first
+
+
+def test_what_was_lost_is_known_by_experiment_and_time():
+    """After retention, what may be missing is what stood before the first message that is left, and nothing else."""
+    catalog = Catalog(limit=4)
+    for offset in range(3000):
+        catalog.add(entry("gone" if offset < 1000 else "cut" if offset < 2000 else "whole", offset))
+    kept = [catalog.lost(experiment, 0) for experiment in ("gone", "cut", "whole", None)]
+    catalog.cut(1500, 1500)
+    again = Catalog()
+    again.load(catalog.dump())
+
+    assert [False] * 4 == kept
+    for known in (catalog, again):
+        assert [True, True, False, True] == [known.lost(e, 1499) for e in ("gone", "cut", "whole", None)]
+        assert [False] * 4 == [known.lost(e, 1500) for e in ("gone", "cut", "whole", None)]
+        assert not known.lost("never", 0)
+    for n in range(5):
+        catalog.add(entry(f"brief-{n}", 3000 + n))
+    catalog.cut(4000, 4000)
+    assert catalog.lost("never", 0)
+
+
+def test_a_log_that_was_cut_before_it_was_read_is_no_whole_one():
+    """Who reads a log that begins late cannot know whose events are gone; one that begins at 0 has lost nothing."""
+    late, whole = Catalog(), Catalog()
+    late.begin(700, 5_000)
+    whole.begin(0, 5_000)
+
+    assert [True, False] == [late.lost("any", 4_999), late.lost("any", 5_000)]
+    assert not whole.lost("any", 0)
+
+
+def test_checkpoints_of_the_version_before_are_read():
+    """A catalogue that has no marks of what was lost is read as if nothing was."""
+    catalog, again = Catalog(), Catalog()
+    for offset in range(10):
+        catalog.add(entry("a", offset))
+    catalog.cut(3, 3)
+    record = msgspec.msgpack.decode(catalog.dump())
+    before = [*record[:4]]
+    before[1], before[2] = record[1][:-1], [[name, trail[:-1]] for name, trail in record[2]]
+    again.load(msgspec.msgpack.encode(before))
+
+    assert catalog.listing(0) == again.listing(0)
+    assert [True, False] == [known.lost("a", 0) for known in (catalog, again)]
 
 
 @given(steps)

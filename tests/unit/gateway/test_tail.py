@@ -190,6 +190,29 @@ async def test_retention_is_followed_by_the_checkpoint():
     assert 2999 == viewer.numbers()[-1]
 
 
+async def test_a_consumer_that_is_dead_from_the_start_is_opened_anew(monkeypatch):
+    """A gateway whose first consumer never gives anything, though its connection stands, gets ready by another one."""
+    monkeypatch.setattr(tail, "PUBLISH_SECONDS", 0.2)
+    monkeypatch.setattr(tail, "RETRY_SECONDS", 0.05)
+    world = World()
+    world.publish("a")
+    opened = world.broker.open_consumer
+    dead = []
+
+    async def first_is_dead(*args, **options):
+        link = await opened(*args, **options)
+        link.silent = not dead
+        dead.append(link)
+        return link
+
+    monkeypatch.setattr(world.broker, "open_consumer", first_is_dead)
+    async with world.gateway() as gateway:
+        listed = [one.experiment_id for one in gateway.tails[0].partition.catalog.listing(0)]
+
+    assert ["a"] == listed
+    assert len(dead) > 2
+
+
 async def test_a_consumer_that_is_silently_dead_is_found_out(monkeypatch):
     """A consumer that gets nothing over a connection that stands is opened anew, and nothing is missing."""
     monkeypatch.setattr(tail, "HEARTBEAT_SECONDS", 0.05)
@@ -245,7 +268,7 @@ async def test_pages_from_either_end_say_where_they_go_on():
                 seen += [json.loads(entry.envelope)["data"]["n"] for entry in page.entries]
                 if page.complete:
                     break
-                place = Position.parse(page.next)
+                place = {0: Position.parse(page.next)}
                 query = Query(order=order, limit=7, **{"after" if order == "oldest" else "before": place})
                 assert count < 100
             found[order] = seen

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from loopcast.auth import Grants, Patterns
 from loopcast.errors import BrokerError
 from loopcast.routing import ANYWHERE
-from loopcast_gateway.chase import Patient
+from loopcast_gateway.chase import Patient, parts
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.hub import Hub, Viewer
 from loopcast_gateway.pages import Gone
@@ -25,9 +25,6 @@ __all__ = ["Answering"]
 
 MAX_WAITING = 8
 """Replays that one viewer may have asked for and not got yet."""
-
-STEP = 200
-"""Events sent before others get a turn on the loop."""
 
 
 class _Job:
@@ -121,10 +118,10 @@ class Answering:
             entries = found if scope is None else [e for e in found if scope.permit(e.experiment)]
             if query.order == "newest" and not viewer.dialect.polite:
                 entries.reverse()
-            for start in range(0, len(entries), STEP):
+            for part in parts(entries):
                 job.go_on()
-                self._put(viewer, command, entries[start : start + STEP])
-                count += len(entries[start : start + STEP])
+                self._put(viewer, command, part)
+                count += len(part)
                 await asyncio.sleep(0)
                 if (patient := cast("Patient", viewer)).congested:
                     await patient.room()
@@ -136,6 +133,7 @@ class Answering:
                 count=count,
                 complete=reading.complete,
                 next=reading.next,
+                reason=reading.reason,
             )
         )
 

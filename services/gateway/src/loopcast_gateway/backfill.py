@@ -11,6 +11,7 @@ from loopcast.broker.interface import Client
 from loopcast.broker.log import LogReader
 from loopcast.errors import BrokerError
 from loopcast_gateway.digest import Digest
+from loopcast_gateway.entry import recorded_by
 from loopcast_gateway.partition import Partition
 
 __all__ = ["backfill"]
@@ -39,6 +40,9 @@ async def backfill(
             async for deliveries in batches:
                 if partition.generation != generation:
                     return
+                if behind < 0:
+                    digest.catalog.begin(deliveries[0].offset, recorded_by(deliveries[0]))
+                    behind = 0
                 tail = partition.tail
                 for delivery in deliveries:
                     if delivery.offset > tail:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -40,6 +41,11 @@ class _Record(msgspec.Struct, array_like=True):
     everything: Trail | None
     seen: list[tuple[str, Trail]]
     forgotten: int
+    # Programs of before do not have what follows: it is read as if nothing was gone, and left out of what they write.
+    begins: int = 0
+    begins_recorded: int = 0
+    unknown: int = 0
+    gone: list[str] = []
 
 
 VERSION = 1
@@ -60,6 +66,11 @@ class Catalog:
         self._spans = 0
         self._seen: OrderedDict[str, Trail] = OrderedDict()
         self._everything: Trail | None = None
+        # The log's first message that is left, where it stands and when it was recorded.
+        self._begins = self._begins_recorded = 0
+        # Experiments that the log has nothing of any more; of those before this time not even that is known.
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._unknown = 0
         self.forgotten = 0
         """How many experiments were left out."""
 
@@ -92,14 +103,43 @@ class Catalog:
             return trail.segments(partition, behind, until, since=since)
         return [Segment(behind, until)] if self.forgotten and until > behind else []
 
-    def cut(self, first: int) -> None:
-        """The log begins at the offset `first`: forget what was before."""
+    def begin(self, first: int, recorded: int) -> None:
+        """
+        What is read first of the log stands at the offset `first`: what was before it, nobody here knows.
+
+        Args:
+            first: 0 is the beginning of a log that has lost nothing.
+            recorded: microseconds since 1970.
+        """
+        if first:
+            self._begins, self._begins_recorded, self._unknown = first, recorded, recorded
+
+    def cut(self, first: int, recorded: int) -> None:
+        """The log begins at the offset `first`, with what was `recorded` then (0: unknown): forget what was before."""
+        if first <= self._begins:
+            return
         for experiment in [e for e, trail in self._seen.items() if trail.last.offset < first]:
             del self._seen[experiment]
+            self._gone[experiment] = None
         for trail in (*self._seen.values(), *([self._everything] if self._everything is not None else [])):
             if trail.spans and trail.spans[0].first < first:
                 trail.cut(first)
+        left = self._everything.spans if self._everything is not None else []
+        self._begins = first
+        self._begins_recorded = recorded or (left[0].recorded if left else sys.maxsize)
+        while len(self._gone) > self._limit:
+            self._gone.popitem(last=False)
+            self._unknown = self._begins_recorded
         self._count()
+
+    def lost(self, experiment: str | None, since: int) -> bool:
+        """Whether events of `experiment` (None is all) recorded after `since` (microseconds) may be gone."""
+        if not self._begins or since >= self._begins_recorded:
+            return False
+        trail = self.trail(experiment)
+        if experiment is None or since < self._unknown or experiment in self._gone:
+            return True
+        return self.forgotten > 0 if trail is None else trail.lost or not trail.first.id
 
     def listing(self, partition: int) -> list[Listed]:
         """The experiments, the most recently active first."""
@@ -115,7 +155,18 @@ class Catalog:
 
     def dump(self) -> bytes:
         """The catalogue for a checkpoint."""
-        return msgspec.msgpack.encode(_Record(VERSION, self._everything, list(self._seen.items()), self.forgotten))
+        return msgspec.msgpack.encode(
+            _Record(
+                VERSION,
+                self._everything,
+                list(self._seen.items()),
+                self.forgotten,
+                self._begins,
+                self._begins_recorded,
+                self._unknown,
+                list(self._gone),
+            )
+        )
 
     def load(self, record: bytes) -> None:
         """
@@ -131,6 +182,8 @@ class Catalog:
         if stored.version != VERSION:
             raise ValueError(f"this catalogue has version {stored.version}; this program knows {VERSION}")
         self._everything, self._seen, self.forgotten = stored.everything, OrderedDict(stored.seen), stored.forgotten
+        self._begins, self._begins_recorded, self._unknown = stored.begins, stored.begins_recorded, stored.unknown
+        self._gone = OrderedDict.fromkeys(stored.gone)
         self._count()
 
     def _forget_one(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from loopcast.errors import BrokerError, LogChanged
 from loopcast.position import Anchor, Position
@@ -82,7 +82,7 @@ class CatchUp:
         if resumed:
             self._tally.resumes[reason or "recovered"] += 1
         earliest = None
-        if resumed and reason is not None:
+        if (resumed and reason is not None) or reason == Reason.TRUNCATED:
             with contextlib.suppress(BrokerError):
                 earliest = await self._earliest(subscription.lanes[0])
         if not self._hub.active(subscription):
@@ -107,19 +107,16 @@ class CatchUp:
         """Where the history begins in each partition, None where it cannot; and why something is left out, if it is."""
         experiment = None if subscription.experiment == ANYWHERE else subscription.experiment
         origins = {lane.partition: lane.origin for lane in subscription.lanes}
-        limit, reason = command.limit, None
+        limit, reason, short = command.limit, None, False
+        for position in resumed.values():
+            if (reason := await self._reason(experiment, position, limit)) is not None:
+                return None, reason
         # Partitions of which nothing was seen yet are those of `from: earliest`.
         begins: dict[int, Position | int] = {**dict.fromkeys(origins, -1), **resumed}
-        if resumed:
-            for position in resumed.values():
-                if (reason := await self._reason(experiment, position, limit)) is not None:
-                    return None, reason
-        else:
-            begins = dict.fromkeys(origins, -1)
-            if command.since_ts is not None:
-                begins = {n: await self._places.since(experiment, n, command.since_ts) for n in origins}
-            elif command.start == "last" and limit is None:
-                limit = DEFAULT_LAST
+        if command.since_ts is not None and not resumed:
+            begins = {n: await self._places.since(experiment, n, command.since_ts) for n in origins}
+        elif command.start == "last" and limit is None and not resumed:
+            limit = DEFAULT_LAST
         if limit is None and not resumed:
             for number, begin in begins.items():
                 begins[number], cut = await self._places.within_reach(experiment, number, _offset(begin))
@@ -129,8 +126,23 @@ class CatchUp:
             if newest.cuts({n: _offset(begin) for n, begin in begins.items()}):
                 reason = None if command.start == "last" and not resumed and command.since_ts is None else Reason.LIMIT
             begins = {n: max(begin, newest.begins[n], key=_offset) for n, begin in begins.items()}
+            short = newest.count < limit
+        if reason is None and not resumed:
+            reason = await self._lost(experiment, origins, command, short=short)
         # What came after the subscription was asked for is its to have, whatever history is.
         return {n: min(begin, origins[n], key=_offset) for n, begin in begins.items()}, reason
+
+    async def _lost(
+        self, experiment: str | None, partitions: Iterable[int], command: Subscribe, *, short: bool
+    ) -> str | None:
+        """Why events are missing that are asked for by a time, or by a number where there are fewer (`short`)."""
+        since = command.since_ts
+        if since is None:
+            if command.start != "last" or not short:
+                return None
+            since = 0.0
+        lost = [number for number in partitions if await self._places.lost(experiment, number, since)]
+        return Reason.TRUNCATED if lost else None
 
     async def _catch_up(self, subscription: Subscription, begins: Begins | None) -> None:
         sent, begun, source = 0, time.perf_counter(), "ring"

@@ -23,7 +23,7 @@ from loopcast_gateway.patience import patiently
 from loopcast_gateway.protocol import Reason
 from loopcast_gateway.reading import Lost, Reading
 
-__all__ = ["Chase", "Patient"]
+__all__ = ["Chase", "Patient", "parts"]
 
 STEP = 500
 """Events of a ring sent before others get a turn on the loop: about 2 ms."""
@@ -112,7 +112,7 @@ class Chase:
     async def _send(self, entries: Sequence[Entry]) -> bool:
         """Send those of `entries` that are this lane's to send, as the viewer reads; whether that took any waiting."""
         waited = False
-        for part in _parts(entries):
+        for part in parts(entries):
             if not self._hub.active(self._subscription):
                 break
             self._put(part)
@@ -141,7 +141,7 @@ class Chase:
             raise Lost(Reason.EPOCH_CHANGED)
 
 
-def _parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+def parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
     """`entries` in parts of about a chunk: what is given to a viewer that may stop reading at any time."""
     start = size = 0
     for end, entry in enumerate(entries):

@@ -12,6 +12,7 @@ from loopcast.checkpoint.record import Record
 from loopcast.checkpoint.shared import SharedCheckpoint
 from loopcast.position import Anchor, verify
 from loopcast_gateway.digest import FORMAT, Digest
+from loopcast_gateway.entry import recorded_by
 from loopcast_gateway.partition import Partition
 
 __all__ = ["Checkpoints", "First", "is_due"]
@@ -83,7 +84,7 @@ class Checkpoints:
         first = await self._first(number, "first")
         if partition.generation != generation or partition.pos is None or not partition.whole:
             return None
-        partition.catalog.cut(first.offset)
+        partition.catalog.cut(first.offset, recorded_by(first))
         offset, token, parts = partition.tail, partition.pos, partition.digest.dump()
         try:
             await self._shared.append(token, parts)

@@ -9,7 +9,7 @@ from loopcast.topology import APP_ID, HEARTBEAT
 from loopcast.wire import from_delivery
 from loopcast_gateway.frames import event_frame
 
-__all__ = ["Entry", "is_repeat", "to_entry"]
+__all__ = ["Entry", "is_repeat", "recorded_by", "to_entry"]
 
 
 class Entry:
@@ -103,6 +103,15 @@ def to_entry(delivery: Delivery, partition: int) -> Entry | None:
         envelope=envelope,
         run=run if isinstance(run, str) else "",
     )
+
+
+def recorded_by(delivery: Delivery) -> int:
+    """When `delivery`, which need be no event, was recorded at the latest, in microseconds; 0 where nobody said."""
+    recorded = delivery.headers.get("recorded")
+    if isinstance(recorded, int):
+        return recorded
+    # AMQP's timestamps are the beginnings of seconds.
+    return delivery.timestamp * 1_000_000 + 999_999 if delivery.timestamp else 0
 
 
 def is_repeat(delivery: Delivery, repeats: Repeats) -> bool:

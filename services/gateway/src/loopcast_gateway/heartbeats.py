@@ -108,4 +108,5 @@ class Heartbeats:
             type=HEARTBEAT,
             app_id=APP_ID,
             headers=headers,
+            timestamp=int(time.time()),
         )

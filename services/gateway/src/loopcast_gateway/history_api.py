@@ -18,7 +18,7 @@ from loopcast_gateway.openapi import RunList
 from loopcast_gateway.pages import Gone
 from loopcast_gateway.problems import JSON, problem
 from loopcast_gateway.protocol import Earliest
-from loopcast_gateway.query import BadQuery, read_limit, read_query, read_stream_query
+from loopcast_gateway.query import joined, read_limit, read_query, read_stream_query
 from loopcast_gateway.replay import Reading
 from loopcast_gateway.sse import MEDIA_TYPE, STREAM_HEADERS, EventStream
 
@@ -64,15 +64,13 @@ def history_routes(gateway: Gateway) -> APIRouter:
         """An experiment's events as they come, as Server-Sent Events."""
         name = _name(experiment)
         covered = gateway.hub.covered(name)
-        if len(covered) > 1:
-            raise BadQuery("Over several partitions * has no single position: follow it by WebSocket, at /ws.")
-        query = read_stream_query(request.query_params, request.headers.get("last-event-id"), covered[0])
+        query = read_stream_query(request.query_params, request.headers.get("last-event-id"), covered)
         if (refusal := _room(gateway)) is not None:
             return refusal
-        if query.after is not None:
-            if not gateway.tails[covered[0]].ready.is_set():
-                return unavailable("This gateway has not reached the end of the log yet.")
-            await gateway.pages[covered[0]].check(query.after)
+        if query.after and not all(gateway.tails[number].ready.is_set() for number in query.after):
+            return unavailable("This gateway has not reached the end of the log yet.")
+        for number, position in query.after.items():
+            await gateway.pages[number].check(position)
         viewer = EventStream(gateway, name, query, grants_of(request))
         return StreamingResponse(viewer.chunks(), media_type=MEDIA_TYPE, headers=STREAM_HEADERS)
 
@@ -89,7 +87,7 @@ async def gone(gateway: Gateway, request: Request, error: Gone) -> Response:
     detail = "The log no longer proves this position: begin without it, or with one that is newer."
     earliest: Earliest | None = None
     with contextlib.suppress(BrokerError, TimeoutError):
-        earliest = await gateway.pages[gateway.hub.covered(_name(request.path_params["experiment"]))[0]].earliest()
+        earliest = await gateway.pages[error.partition].earliest()
         detail = f"The log no longer proves this position; its earliest is {earliest.pos}."
     recorder: str | None = None
     if gateway.settings.recorder_url:
@@ -120,7 +118,8 @@ def _room(gateway: Gateway) -> Response | None:
 
 def _page(entries: list[Entry], reading: Reading) -> bytes:
     events = b",".join(map(_event, entries))
-    end = msgspec.json.encode({"next": reading.next, "complete": reading.complete})[1:]
+    said: dict[str, object] = {"next": joined(reading.next), "complete": reading.complete}
+    end = msgspec.json.encode(said if reading.reason is None else {**said, "reason": reading.reason})[1:]
     return b'{"events":[' + events + b"]," + end
 
 

@@ -13,7 +13,7 @@ from loopcast_gateway.entry import Entry
 from loopcast_gateway.history import History
 from loopcast_gateway.partition import Partition
 from loopcast_gateway.places import CLOCKS_SECONDS, FIRST_BLOCK, Places, below
-from loopcast_gateway.protocol import Earliest
+from loopcast_gateway.protocol import Earliest, Reason
 from loopcast_gateway.prover import Prover
 from loopcast_gateway.query import Query
 from loopcast_gateway.reading import Lost, Reading
@@ -26,7 +26,16 @@ MAX_BYTES = 8 * 1024 * 1024
 
 
 class Gone(LoopcastError):
-    """A position that the log does not prove; the message is the reason as the protocol has it."""
+    """
+    A position that the log does not prove; the message is the reason as the protocol has it.
+
+    Attributes:
+        partition: of which it is.
+    """
+
+    def __init__(self, reason: str, partition: int) -> None:
+        super().__init__(reason)
+        self.partition = partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,8 @@ class Page:
     """The position to ask with for the following page; None where there can be none."""
     complete: bool
     """Whether these are all the events that were asked for."""
+    reason: Reason | None = None
+    """Why there are fewer than was asked for, where that is for good."""
 
 
 class Pages:
@@ -49,6 +60,11 @@ class Pages:
         self._prover = prover
         self._places = places
         self._max_scan = max_scan
+
+    @property
+    def number(self) -> int:
+        """Which partition it is."""
+        return self._partition.number
 
     @property
     def _partition(self) -> Partition:
@@ -63,8 +79,8 @@ class Pages:
             BrokerError: the stream cannot be read.
             TimeoutError: the same.
         """
-        for anchor in (query.after, query.before):
-            if anchor is not None:
+        for anchors in (query.after, query.before):
+            if (anchor := anchors.get(self.number)) is not None:
                 await self.check(anchor)
         if query.since is not None and query.since > time.time() + CLOCKS_SECONDS / 2:
             # The broker answers a time to come with silence.
@@ -74,22 +90,33 @@ class Pages:
         try:
             return await self._page(experiment, query)
         except Lost as lost:
-            raise Gone(str(lost)) from None
+            raise Gone(str(lost), self.number) from None
 
     async def _page(self, experiment: str | None, query: Query) -> Page:
         partition = self._partition
         until, end = partition.tail, partition.pos
-        if query.before is not None:
-            until, end = query.before.offset - 1, str(query.before)
-        after: Position | int = -1 if query.after is None else query.after
-        if query.after is None and query.since is not None:
+        if (before := query.before.get(self.number)) is not None:
+            until, end = before.offset - 1, str(before)
+        given = query.after.get(self.number)
+        after: Position | int = -1 if given is None else given
+        since = query.since or 0.0
+        if given is None and query.since is not None:
             after = await self._places.since(experiment, partition.number, query.since)
             if query.anchored:
                 # What stands behind the anchor is wanted, whatever its time.
                 query = replace(query, since=None)
         if query.order == "newest":
-            return await self._newest(experiment, query, after, until)
-        return await self._oldest(experiment, query, after, until, end)
+            page = await self._newest(experiment, query, after, until)
+            # Nothing is in front of where the log begins.
+            cut = replace(page, complete=False, reason=Reason.TRUNCATED, next=None)
+            reached = page.complete
+        else:
+            page = await self._oldest(experiment, query, after, until, end)
+            cut = replace(page, complete=False, reason=Reason.TRUNCATED)
+            reached = True
+        # A position that was proven has lost nothing behind it.
+        lost = given is None and reached and await self._places.lost(experiment, partition.number, since)
+        return cut if lost else page
 
     async def check(self, position: Position) -> None:
         """
@@ -101,7 +128,7 @@ class Pages:
             TimeoutError: the same.
         """
         if (verdict := await self._prover.prove(position)) is not Anchor.PROVEN:
-            raise Gone(verdict)
+            raise Gone(verdict, self.number)
 
     async def earliest(self) -> Earliest:
         """
@@ -135,7 +162,7 @@ class Pages:
         if shown.full:
             return Page(shown.entries, shown.entries[-1].pos, complete=False)
         place = shown.entries[-1].pos if shown.entries else end
-        return Page(shown.entries, place or (str(query.after) if query.after else None), complete=True)
+        return Page(shown.entries, place or (str(after) if isinstance(after, Position) else None), complete=True)
 
     async def _newest(self, experiment: str | None, query: Query, after: Position | int, until: int) -> Page:
         behind = _offset(after)

@@ -14,7 +14,7 @@ from loopcast.position import Anchor, Position, verify
 from loopcast.repeats import Repeats
 from loopcast_gateway.catalog import Catalog
 from loopcast_gateway.digest import Digest
-from loopcast_gateway.entry import Entry, is_repeat, to_entry
+from loopcast_gateway.entry import Entry, is_repeat, recorded_by, to_entry
 from loopcast_gateway.resume import Stretch
 from loopcast_gateway.ring import Recent
 from loopcast_gateway.spans import Segment
@@ -92,8 +92,11 @@ class Partition:
         if not deliveries:
             return []
         recent, digest, number = self._recent(deliveries[0]), self.digest, self.number
-        if self.tail < 0 and not self.whole:
-            self._floor = deliveries[0].offset - 1
+        if self.tail < 0:
+            if self.whole:
+                self.catalog.begin(deliveries[0].offset, recorded_by(deliveries[0]))
+            else:
+                self._floor = deliveries[0].offset - 1
         fresh: list[Entry] = []
         before = digest.repeats.dropped
         for delivery in deliveries:

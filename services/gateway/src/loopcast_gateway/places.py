@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loopcast.errors import BrokerError
-from loopcast_gateway.entry import Entry
+from loopcast_gateway.entry import Entry, recorded_by
 from loopcast_gateway.filters import Filter
 from loopcast_gateway.history import History
 from loopcast_gateway.partition import Partition
@@ -31,6 +31,8 @@ class Newest:
     begins: Mapping[int, int]
     """By partition, the offset behind which they are."""
     left_out: Sequence[Entry]
+    count: int
+    """How many there are."""
 
     def cuts(self, begins: Mapping[int, int]) -> bool:
         """Whether of what is behind `begins` some is left out."""
@@ -73,6 +75,20 @@ class Places:
                 return place
         return tail
 
+    async def lost(self, experiment: str | None, number: int, since: float) -> bool:
+        """
+        Whether retention may have taken events from partition `number` that were recorded after `since` (Unix seconds).
+
+        Raises:
+            BrokerError: the log cannot be read.
+        """
+        partition, wanted = self._tails[number].partition, round(since * 1e6)
+        if partition.whole:
+            return partition.catalog.lost(experiment, wanted)
+        # The index is still being made. A log that has lost nothing begins at 0.
+        first = await self._history.first(number, "first")
+        return first.offset > 0 and wanted < (recorded_by(first) or wanted + 1)
+
     async def newest(
         self, experiment: str | None, ends: Mapping[int, int], count: int, filter_: Filter | None = None
     ) -> Newest:
@@ -92,7 +108,7 @@ class Places:
         begins = dict(ends)
         for entry in found[split:]:
             begins[entry.partition] = min(begins[entry.partition], entry.offset - 1)
-        return Newest(begins, found[:split])
+        return Newest(begins, found[:split], len(found) - split)
 
     async def within_reach(self, experiment: str | None, number: int, behind: int) -> tuple[int, bool]:
         """

@@ -142,8 +142,8 @@ class Replay(Command, tag="replay", kw_only=True):
     """Ask for history: its events come once, in answer to this command, whatever is followed."""
 
     experiment_id: str
-    after: str | None = None
-    before: str | None = None
+    after: str | list[str] | None = None
+    before: str | list[str] | None = None
     since_ts: float | None = None
     until_ts: float | None = None
     limit: Annotated[int, msgspec.Meta(ge=0, le=MAX_REPLAY)] = DEFAULT_LIMIT
@@ -240,13 +240,18 @@ class CaughtUp(Frame, tag="caught_up", kw_only=True):
 
 
 class ReplayEnd(Frame, tag="replay_end", kw_only=True):
-    """A replay is over: `next` is where more would be found, `complete` that there is no more."""
+    """
+    A replay is over: `next` is where more would be found, `complete` that there is no more.
+
+    With a `reason`, events that were asked for are gone for good.
+    """
 
     id: Id | None = None
     experiment_id: str
     count: int
     complete: bool
-    next: str | None = None
+    next: str | list[str] | None = None
+    reason: str | None = None
 
 
 class Gap(Frame, tag="gap", kw_only=True):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from loopcast.errors import InvalidPosition, LoopcastError
@@ -16,10 +16,12 @@ __all__ = [
     "MAX_LIMIT",
     "MAX_TS",
     "PARAMETERS",
+    "SEPARATOR",
     "BadQuery",
     "Order",
     "Query",
-    "position_of",
+    "joined",
+    "places_of",
     "read_limit",
     "read_query",
 ]
@@ -30,6 +32,9 @@ MAX_LIMIT = 1000
 Order = Literal["oldest", "newest"]
 MAX_TS = 1e12
 """Unix seconds that a time may have: far beyond what RFC 3339 can write."""
+
+SEPARATOR = ","
+"""Between the positions of several partitions, where they are one parameter."""
 
 STREAM_PARAMETERS = ("after", "from", "types", "exclude")
 PARAMETERS = ("after", "before", "since_ts", "until_ts", "limit", "order")
@@ -43,8 +48,10 @@ class BadQuery(LoopcastError):
 class Query:
     """Which events, at most how many, and from which end."""
 
-    after: Position | None = None
-    before: Position | None = None
+    after: Mapping[int, Position] = field(default_factory=dict)
+    """By partition, what the events stand behind; a partition that is not there is read from its beginning."""
+    before: Mapping[int, Position] = field(default_factory=dict)
+    """By partition, what the events stand in front of; a partition that is not there is read to its end."""
     since: float | None = None
     """Unix seconds; events recorded later than this."""
     until: float | None = None
@@ -59,7 +66,8 @@ class Query:
 class StreamQuery:
     """Where a stream of Server-Sent Events begins, and which types it has."""
 
-    after: Position | None = None
+    after: Mapping[int, Position] = field(default_factory=dict)
+    """By partition; where some are there, the others begin at the earliest."""
     start: Literal["now", "earliest"] = "now"
     types: list[str] | None = None
     exclude: list[str] | None = None
@@ -73,35 +81,33 @@ def read_query(parameters: Mapping[str, str], covered: range, *, now: float | No
         BadQuery: one is unknown or wrong, or two exclude each other.
     """
     _known(parameters, PARAMETERS)
-    bounds = [name for name in ("after", "before", "since_ts") if name in parameters]
-    if len(bounds) > 1:
-        raise BadQuery(f"Give one of after, before and since_ts, not {' and '.join(bounds)}.")
-    if len(covered) > 1 and bounds not in ([], ["since_ts"]):
-        raise BadQuery(f"{bounds[0]}: over several partitions * is read by time, not by position.")
-    partition = covered[0]
-    before = _position(parameters, "before", partition)
+    if "after" in parameters and "before" in parameters:
+        raise BadQuery("Give one of after and before, not both.")
+    before = _positions(parameters, "before", covered)
     return Query(
-        after=_position(parameters, "after", partition),
+        after=_positions(parameters, "after", covered),
         before=before,
         since=_time(parameters, "since_ts", now),
         until=_time(parameters, "until_ts", now),
         limit=_limit(parameters.get("limit")),
-        order=_order(parameters.get("order"), default="newest" if before is not None else "oldest"),
+        order=_order(parameters.get("order"), default="newest" if before else "oldest"),
     )
 
 
-def read_stream_query(parameters: Mapping[str, str], last_id: str | None, partition: int) -> StreamQuery:
+def read_stream_query(parameters: Mapping[str, str], last_id: str | None, covered: range) -> StreamQuery:
     """
-    Read the parameters of a request for a stream of `partition`; the id that a browser comes back with counts most.
+    Read the parameters of a request for a stream of the partitions `covered`.
+
+    The id that a browser comes back with counts most.
 
     Raises:
         BadQuery: one is unknown or wrong.
     """
     _known(parameters, STREAM_PARAMETERS)
     if last_id:
-        after: Position | None = position_of("Last-Event-ID", last_id, partition)
+        after = places_of("Last-Event-ID", last_id.split(SEPARATOR), covered)
     else:
-        after = _position(parameters, "after", partition)
+        after = _positions(parameters, "after", covered)
     start = parameters.get("from", "now")
     if start not in ("now", "earliest"):
         raise BadQuery(f"from must be now or earliest, not {start[:40]!r}.")
@@ -134,24 +140,34 @@ def _patterns(parameters: Mapping[str, str], name: str) -> list[str] | None:
     return parameters[name].split(",") if name in parameters else None
 
 
-def _position(parameters: Mapping[str, str], name: str, partition: int) -> Position | None:
-    return position_of(name, parameters[name], partition) if name in parameters else None
+def _positions(parameters: Mapping[str, str], name: str, covered: range) -> dict[int, Position]:
+    return places_of(name, parameters[name].split(SEPARATOR), covered) if name in parameters else {}
 
 
-def position_of(name: str, token: str, partition: int) -> Position:
+def places_of(name: str, tokens: Iterable[str], covered: range) -> dict[int, Position]:
     """
-    The position that the parameter `name` has, in `partition`.
+    The positions that the parameter `name` has, by partition; at most one for each of those `covered`.
 
     Raises:
-        BadQuery: it is none, or of another partition.
+        BadQuery: one is none, is of another partition, or there are two of the same.
     """
-    try:
-        position = Position.parse(token)
-    except InvalidPosition as error:
-        raise BadQuery(f"{name}: {error}") from None
-    if position.partition != partition:
-        raise BadQuery(f"{name}: this position is of another experiment's part of the log.")
-    return position
+    found: dict[int, Position] = {}
+    for token in tokens:
+        try:
+            position = Position.parse(token)
+        except InvalidPosition as error:
+            raise BadQuery(f"{name}: {error}") from None
+        if position.partition not in covered:
+            raise BadQuery(f"{name}: this position is of another experiment's part of the log.")
+        if position.partition in found:
+            raise BadQuery(f"{name}: there are two positions of the same part of the log.")
+        found[position.partition] = position
+    return found
+
+
+def joined(places: str | Sequence[str] | None) -> str | None:
+    """A position as an address or an event's id has it: those of several partitions in one word."""
+    return places if places is None or isinstance(places, str) else SEPARATOR.join(places)
 
 
 def _time(parameters: Mapping[str, str], name: str, now: float | None) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from loopcast.broker.interface import Delivery
 from loopcast.errors import LoopcastError
 from loopcast.position import Anchor, Position
-from loopcast_gateway.entry import Entry
+from loopcast_gateway.entry import Entry, recorded_by
 from loopcast_gateway.history import History
 from loopcast_gateway.partition import Partition
 from loopcast_gateway.protocol import Reason
@@ -74,6 +74,8 @@ class Reading:
                 yield entries
             if stretch.verdict is Anchor.TRUNCATED and self._lenient:
                 # The earliest there is was asked for, and the log begins later than the index knows.
+                first = await self._history.first(self._partition.number, "first")
+                self._partition.catalog.cut(first.offset, recorded_by(first))
                 stretch = self._partition.stretch(segment.behind, segment.until)
                 async for entries in self._read(stretch):
                     yield entries

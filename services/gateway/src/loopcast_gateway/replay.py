@@ -14,8 +14,8 @@ from loopcast.position import Position
 from loopcast.routing import ANYWHERE, partition_of
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.pages import Page, Pages
-from loopcast_gateway.protocol import ErrorName, Refused, Replay
-from loopcast_gateway.query import MAX_LIMIT, MAX_TS, BadQuery, Query, position_of
+from loopcast_gateway.protocol import ErrorName, Reason, Refused, Replay
+from loopcast_gateway.query import MAX_LIMIT, MAX_TS, BadQuery, Query, places_of
 
 __all__ = ["Reading", "Replays", "query_of"]
 
@@ -26,8 +26,15 @@ class Reading:
 
     complete: bool = True
     """Whether these were all the events that were asked for."""
-    next: str | None = None
-    """The position to ask with for more; None where there is none, or the events are of several partitions."""
+    next: str | list[str] | None = None
+    """The position to ask with for more, one for each partition where there are several; None where there is none."""
+    reason: Reason | None = None
+    """Why events are missing for good that were asked for."""
+
+    def took(self, page: Page) -> None:
+        """Know of one page more."""
+        self.reason = self.reason or page.reason
+        self.complete, self.next = page.complete and self.reason is None, page.next
 
 
 class Replays:
@@ -48,7 +55,7 @@ class Replays:
         name, pages = self._of(experiment)
         if query.order == "newest":
             found = [await one.page(name, query) for one in pages]
-            yield _merged(found, query.limit, reading)
+            yield _merged(found, query, reading)
         elif len(pages) == 1:
             async for page in self._walk(pages[0], name, query, reading):
                 yield list(page.entries)
@@ -62,7 +69,7 @@ class Replays:
         if len(pages) > 1:
             return [entry async for entries in self.read(experiment, query, reading) for entry in entries]
         page = await pages[0].page(name, query)
-        reading.complete, reading.next = page.complete, page.next
+        reading.took(page)
         return list(page.entries)
 
     def _of(self, experiment: str) -> tuple[str | None, Sequence[Pages]]:
@@ -76,11 +83,11 @@ class Replays:
         while True:
             page = await pages.page(name, replace(query, limit=min(left, MAX_LIMIT)))
             left -= len(page.entries)
-            reading.complete, reading.next = page.complete, page.next
+            reading.took(page)
             yield page
             if page.complete or page.next is None or not left:
                 return
-            query = replace(query, after=Position.parse(page.next))
+            query = replace(query, after={pages.number: Position.parse(page.next)})
             if query.anchored and page.entries:
                 # Behind its anchor, a replay takes what stands there, whatever its time.
                 query = replace(query, since=None, anchored=False)
@@ -94,11 +101,13 @@ class Replays:
         heads = [(lane, await anext(lane, None)) for lane in lanes]
         waiting = [(head.recorded, number, head) for number, (_, head) in enumerate(heads) if head is not None]
         heapq.heapify(waiting)
+        places = {number: str(position) for number, position in query.after.items()}
         batch: list[Entry] = []
         count = 0
         while waiting and count < query.limit:
             _, number, entry = waiting[0]
             batch.append(entry)
+            places[number] = entry.pos
             count += 1
             following = await anext(lanes[number], None)
             if following is None:
@@ -109,6 +118,11 @@ class Replays:
                 yield batch
                 batch = []
         reading.complete = not waiting and all(part.complete for part in parts)
+        reading.reason = next((part.reason for part in parts if part.reason is not None), None)
+        ahead = {number for _, number, _ in waiting}
+        # Where nothing is left, what was looked at last is the place, though it may have been nothing to show.
+        places |= {n: part.next for n, part in enumerate(parts) if n not in ahead and isinstance(part.next, str)}
+        reading.next = [places[number] for number in sorted(places)] or None
         for lane in lanes:
             await lane.aclose()
         yield batch
@@ -120,11 +134,19 @@ async def _one_by_one(pages: AsyncIterator[Page]) -> AsyncGenerator[Entry, None]
             yield entry
 
 
-def _merged(pages: Sequence[Page], limit: int, reading: Reading) -> list[Entry]:
+def _merged(pages: Sequence[Page], query: Query, reading: Reading) -> list[Entry]:
     entries = list(heapq.merge(*(page.entries for page in pages), key=lambda e: e.recorded, reverse=True))
-    shown = entries[:limit] if len(pages) > 1 else entries
+    shown = entries[: query.limit] if len(pages) > 1 else entries
     reading.complete = all(page.complete for page in pages) and len(shown) == len(entries)
-    reading.next = pages[0].next if len(pages) == 1 else None
+    reading.reason = next((page.reason for page in pages if page.reason is not None), None)
+    if len(pages) == 1:
+        reading.next = pages[0].next
+        return shown
+    places = {number: str(position) for number, position in query.before.items()}
+    places |= {entry.partition: entry.pos for entry in shown}
+    left = {entry.partition for entry in entries[len(shown) :]}
+    places |= {n: page.next for n, page in enumerate(pages) if n not in left and page.next is not None}
+    reading.next = [places[number] for number in sorted(places)] or None
     return shown
 
 
@@ -135,15 +157,14 @@ def query_of(command: Replay, partitions: range) -> Query:
     Raises:
         Refused: a time or position is none, or two exclude each other.
     """
-    bounds = [name for name in ("after", "before", "since_ts") if getattr(command, name) is not None]
-    if len(bounds) > 1:
-        raise Refused(ErrorName.BAD_REQUEST, f"Give one of {' and '.join(bounds)}, not both.", command.id)
+    if command.after is not None and command.before is not None:
+        raise Refused(ErrorName.BAD_REQUEST, "Give one of after and before, not both.", command.id)
     for moment in (command.since_ts, command.until_ts):
         if moment is not None and not 0 <= moment < MAX_TS:
             raise Refused(ErrorName.BAD_REQUEST, f"Times are Unix seconds, not {moment}.", command.id)
     return Query(
-        after=_place("after", command.after, partitions, command),
-        before=_place("before", command.before, partitions, command),
+        after=_places("after", command.after, partitions, command),
+        before=_places("before", command.before, partitions, command),
         since=command.since_ts,
         until=command.until_ts,
         limit=command.limit,
@@ -151,13 +172,9 @@ def query_of(command: Replay, partitions: range) -> Query:
     )
 
 
-def _place(name: str, token: str | None, partitions: range, command: Replay) -> Position | None:
-    if token is None:
-        return None
-    if len(partitions) > 1:
-        detail = f"{name}: over several partitions * is replayed by time, not by position."
-        raise Refused(ErrorName.BAD_REQUEST, detail, command.id)
+def _places(name: str, given: str | list[str] | None, partitions: range, command: Replay) -> dict[int, Position]:
+    tokens = [given] if isinstance(given, str) else given or []
     try:
-        return position_of(name, token, partitions[0])
+        return places_of(name, tokens, partitions)
     except BadQuery as error:
         raise Refused(ErrorName.BAD_REQUEST, str(error), command.id) from None

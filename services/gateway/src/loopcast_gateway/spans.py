@@ -77,6 +77,8 @@ class Trail(msgspec.Struct, array_like=True):
     spans: list[Span] = []
     step: int = STEP
     length: int = LENGTH
+    lost: bool = False
+    """Whether the log had events of it that are gone."""
 
     @classmethod
     def begin(cls, entry: Entry) -> Trail:
@@ -112,7 +114,7 @@ class Trail(msgspec.Struct, array_like=True):
 
     def cut(self, first: int) -> None:
         """Forget the spans of which nothing is left in a log that begins at the offset `first`."""
-        gone = 0
+        gone, self.lost = 0, True
         while gone < len(self.spans) and self.spans[gone].last < first:
             self.events -= self.spans[gone].events
             gone += 1

@@ -2,7 +2,8 @@
 Server-Sent Events (HTML Standard, 9.2): the same events for who has an `EventSource` or `curl` and nothing else.
 
 An event is `id: <pos>` and `data: <the CloudEvent>`; what is said in between has a name of its own (`subscribed`,
-`caught_up`, `gap`). A browser sends the last id again by itself when it comes back.
+`caught_up`, `gap`). A browser sends the last id again by itself when it comes back. On `*` over several partitions the
+id has a position of each of which anything is known; one that it lacks begins at the earliest.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loopcast.auth import Grants
+from loopcast.position import Position
 from loopcast_gateway.access import Guest
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.protocol import CaughtUp, Frame, Gap, Id, Refused, Subscribe, Subscribed, encode
+from loopcast_gateway.query import SEPARATOR, joined
 
 if TYPE_CHECKING:
     from loopcast_gateway.close_codes import CloseCode
@@ -38,7 +41,7 @@ RETRY_MS = 2000
 
 
 class EventStreamDialect:
-    """How frames become Server-Sent Events."""
+    """How frames become Server-Sent Events, where there is one partition to follow."""
 
     polite = True
     lines = False
@@ -63,12 +66,43 @@ class EventStreamDialect:
         """What tells of the stream itself, with its position where that is one to come back to."""
         match frame:
             case Subscribed() | CaughtUp() | Gap():
-                place = b"id: %b\n" % frame.pos.encode("ascii") if isinstance(frame.pos, str) else b""
-                return b"event: %b\n%bdata: %b\n\n" % (frame.__struct_config__.tag.encode(), place, encode(frame))  # type: ignore[union-attr]
+                place = self.place_of(frame.pos)
+                line = b"" if place is None else b"id: %b\n" % place.encode("ascii")
+                return b"event: %b\n%bdata: %b\n\n" % (frame.__struct_config__.tag.encode(), line, encode(frame))  # type: ignore[union-attr]
         return None
 
+    def place_of(self, pos: str | list[str] | None) -> str | None:
+        """The id that `pos` is; None where there is no position."""
+        return joined(pos)
 
-SSE: Dialect = EventStreamDialect()
+
+SSE = EventStreamDialect()
+
+
+class Places(EventStreamDialect):
+    """As the other, for one stream of several partitions: it knows how far each of them was sent."""
+
+    def __init__(self, after: Mapping[int, Position]) -> None:
+        self._seen = {number: str(position) for number, position in after.items()}
+
+    def live(self, entry: Entry, *, several: bool) -> bytes:
+        """One event, with the place that it makes of those before it."""
+        del several
+        self._seen[entry.partition] = entry.pos
+        return b"id: %b\ndata: %b\n\n" % (self.place.encode("ascii"), entry.envelope)
+
+    replayed = live
+
+    @property
+    def place(self) -> str:
+        """How far every partition was sent, as one id."""
+        return SEPARATOR.join(self._seen[number] for number in sorted(self._seen))
+
+    def place_of(self, pos: str | list[str] | None) -> str | None:
+        """The id that `pos` makes of what was known."""
+        for token in [pos] if isinstance(pos, str) else pos or []:
+            self._seen[Position.parse(token).partition] = token
+        return self.place if pos else None
 
 
 class EventStream:
@@ -84,7 +118,9 @@ class EventStream:
         self._something = asyncio.Event()
         self._room = asyncio.Event()
         self._ended = False
-        self.dialect = SSE
+        several = len(gateway.hub.covered(experiment)) > 1
+        self._kind = Places(query.after) if several else SSE
+        self.dialect: Dialect = self._kind
         self.errors = 0
         self.guest = Guest("")
         self.guest.grants = grants
@@ -172,8 +208,9 @@ class EventStream:
         query = self._query
         command = Subscribe(
             experiment_id=self._experiment,
-            start=query.start,
-            resume=None if query.after is None else str(query.after),
+            # What a place of several partitions lacks, nothing was sent of.
+            start="earliest" if query.after else query.start,
+            resume=[str(position) for position in query.after.values()] or None,
             types=query.types,
             exclude=query.exclude,
         )
@@ -185,8 +222,10 @@ class EventStream:
 
     def _ping(self) -> bytes:
         """A comment that keeps proxies from closing, and the log's end, so that a quiet reader's place stays fresh."""
-        hub, tail = self._gateway.hub, self._gateway.tails[self._gateway.hub.covered(self._experiment)[0]]
+        hub, tails = self._gateway.hub, self._gateway.tails
         subscription = hub.get(self, self._experiment)
-        if subscription is None or not subscription.live or tail.partition.pos is None:
+        ends = [tails[number].partition.pos for number in hub.covered(self._experiment)]
+        known = [pos for pos in ends if pos is not None]
+        if subscription is None or not subscription.live or len(known) < len(ends):
             return b": ping\n\n"
-        return b": ping\nid: %b\n\n" % tail.partition.pos.encode("ascii")
+        return b": ping\nid: %b\n\n" % str(self._kind.place_of(known)).encode("ascii")

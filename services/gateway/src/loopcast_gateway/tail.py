@@ -234,6 +234,9 @@ class Tail:
                 return await self.mark(PUBLISH_SECONDS)
             except (TimeoutError, BrokerError) as error:
                 log.warning("heartbeat_lost", stream=self._stream, reason=str(error) or "it did not come back")
+                if isinstance(error, TimeoutError):
+                    # It may be the consumer that is dead, though its connection stands.
+                    await reader.renew()
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _beat(self) -> None:

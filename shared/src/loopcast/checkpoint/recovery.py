@@ -21,6 +21,8 @@ __all__ = ["read_until", "take_over"]
 
 LAST_RECORDS = 32
 READ_SECONDS = 30.0
+SILENT_SECONDS = 5.0
+"""A consumer that gives nothing for so long, though the mark is to come, is dead and is opened anew."""
 
 
 async def take_over(client: Client, url: str, lease: Lease, form: str, *, name: str) -> Record:
@@ -63,10 +65,23 @@ async def read_until(
     reader = LogReader(client, url, stream, name=f"{name} checkpoint")
     try:
         async with asyncio.timeout(READ_SECONDS), reader, contextlib.aclosing(reader.batches(start)) as batches:
-            async for batch in batches:
-                found.extend(batch)
-                if any(delivery.message_id == mark for delivery in batch):
-                    break
+            renewing = asyncio.create_task(_renew(reader, found))
+            try:
+                async for batch in batches:
+                    found.extend(batch)
+                    if any(delivery.message_id == mark for delivery in batch):
+                        break
+            finally:
+                renewing.cancel()
     except TimeoutError:
         raise BrokerUnavailable(f"The checkpoint could not be read within {READ_SECONDS:g} s.") from None
     return found
+
+
+async def _renew(reader: LogReader, found: list[Delivery]) -> None:
+    """Open the consumer anew each time that nothing was found for a while."""
+    while True:
+        before = len(found)
+        await asyncio.sleep(SILENT_SECONDS)
+        if len(found) == before:
+            await reader.renew()
