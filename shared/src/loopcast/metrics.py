@@ -17,6 +17,9 @@ __all__ = ["INVENTORY", "Definition", "Metrics"]
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds."""
 
+WORK_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+"""Of what a process does by itself, without waiting for anybody."""
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -26,6 +29,8 @@ class Definition:
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = LATENCY_BUCKETS
+    """Of a histogram."""
 
 
 # Every service
@@ -119,12 +124,35 @@ GATEWAY_REJECTED = Definition(
     "loopcast_gateway_handshakes_rejected_total", "counter", "Handshakes refused before the upgrade.", ("reason",)
 )
 GATEWAY_COMMANDS = Definition("loopcast_gateway_commands_total", "counter", "Commands of clients.", ("action",))
+GATEWAY_COMMAND_SECONDS = Definition(
+    "loopcast_gateway_command_seconds",
+    "histogram",
+    "Carrying out a command. Of one with a history, until that is begun: what it takes is in the replays' own.",
+    ("action",),
+    buckets=WORK_BUCKETS,
+)
 GATEWAY_ERRORS = Definition("loopcast_gateway_errors_total", "counter", "Error frames by name.", ("name",))
 GATEWAY_RESUMES = Definition(
     "loopcast_gateway_resumes_total", "counter", "Resumes by result: recovered, or why not.", ("result",)
 )
 GATEWAY_LATENCY = Definition(
     "loopcast_gateway_delivery_seconds", "histogram", "From the producer's taking an event to its dispatch here."
+)
+GATEWAY_BROADCAST_SECONDS = Definition(
+    "loopcast_gateway_broadcast_seconds",
+    "histogram",
+    "From a batch of the log to the last write of it to a socket that takes it; several batches may be one.",
+    buckets=WORK_BUCKETS,
+)
+GATEWAY_COALESCED = Definition(
+    "loopcast_gateway_coalesced_events_total",
+    "counter",
+    "Events put into outboxes for subscriptions whose coalesce_ms lets them wait for others.",
+)
+GATEWAY_PING_SECONDS = Definition(
+    "loopcast_gateway_ping_seconds",
+    "histogram",
+    "From a ping to its pong, of a few connections each time; behind what waits for a viewer, so as it sees it.",
 )
 GATEWAY_LAG = Definition(
     "loopcast_gateway_log_lag_seconds",
@@ -346,7 +374,7 @@ class Metrics:
         made = self._made.get(definition.name)
         if made is None:
             made = prometheus.Histogram(
-                definition.name, definition.help, definition.labels, registry=self.registry, buckets=LATENCY_BUCKETS
+                definition.name, definition.help, definition.labels, registry=self.registry, buckets=definition.buckets
             )
             self._made[definition.name] = made
         assert isinstance(made, prometheus.Histogram)

@@ -30,7 +30,7 @@ from loopcast.routing import partition_of
 from loopcast.topology import Topology
 from loopcast.wire import to_message
 
-READY_SECONDS = 30
+READY_SECONDS = 90
 MAX_CHECKED = 20
 """Events of one viewer that are held to the AsyncAPI document."""
 

@@ -131,6 +131,7 @@ async def test_every_metric_moves(monkeypatch):  # noqa: PLR0915 - one story
     monkeypatch.setattr("loopcast_gateway.tail.SILENT_SECONDS", 1.5)
     monkeypatch.setattr("loopcast_gateway.tail.RETRY_SECONDS", 0.05)
     settings = {"stall_seconds": 0.5, "ring_events": 1, "checkpoint_seconds": 0.2, "max_connections": 3}
+    settings["ping_seconds"] = 0.5
     async with Served(**settings).running() as served:
         served.publish("a", type_="loop_start", loop="l")
         for n in range(300):
@@ -160,8 +161,10 @@ async def test_every_metric_moves(monkeypatch):  # noqa: PLR0915 - one story
             await served.until(lambda: served.value("loopcast_gateway_outbox_bytes") > 0)
             congested = served.value("loopcast_gateway_congested_connections")
             await served.until(lambda: served.gateway.connections == 2)
-            await viewer.send('{"action":"subscribe","experiment_id":"*"}')
+            await viewer.send('{"action":"subscribe","experiment_id":"*","coalesce_ms":20}')
             await frames_until(viewer, "subscribed")
+            served.publish("a")
+            await frames_until(viewer, "event")
             await served.until(lambda: served.value("loopcast_gateway_checkpoint_bytes", partition="0"))
             served.broker.delete(LOG)
             served.broker.streams[LOG] = Stream()
@@ -180,6 +183,9 @@ async def test_every_metric_moves(monkeypatch):  # noqa: PLR0915 - one story
 
     assert {name for name in INVENTORY if name.startswith("loopcast_gateway_")} - moved == set()
     assert congested == 1
+    for name, labels in {"command": {"action": "subscribe"}, "broadcast": {}, "ping": {}}.items():
+        assert served.value(f"loopcast_gateway_{name}_seconds_count", **labels) > 0, name
+    assert served.value("loopcast_gateway_coalesced_events_total") == 1
     for name in ("repeats", "deliveries", "sent_bytes", "history_reads", "replayed_events", "events"):
         assert served.value(f"loopcast_gateway_{name}_total") > 0, name
     for name in ("silent_consumers", "checkpoints"):

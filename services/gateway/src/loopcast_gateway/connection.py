@@ -318,6 +318,8 @@ class Connection(asyncio.Protocol):
             return
         if frame.opcode is Opcode.TEXT or (frame.opcode is Opcode.CONT and self._parts is not None):
             self._text(frame)
+        elif frame.opcode is Opcode.PONG:
+            self._gateway.echoes.came(self, self._heard)
         elif frame.opcode is Opcode.BINARY:
             refusal = Refused(ErrorName.BAD_REQUEST, "This was a binary frame: send commands as text.")
             self._gateway.sessions.refuse(self, refusal)

@@ -34,6 +34,8 @@ class Flusher:
         self._begin = begin or call_soon
         self._waiting: list[Flushable] = []
         self._scheduled = False
+        self.on_idle: Callable[[], None] | None = None
+        """Called each time that everybody who had something was written to."""
 
     @property
     def idle(self) -> bool:
@@ -54,3 +56,5 @@ class Flusher:
             self._call_soon(self._run)
         for viewer in now:
             viewer.flush()
+        if self.on_idle is not None and not self._scheduled:
+            self.on_idle()

@@ -26,6 +26,7 @@ from loopcast_gateway.answering import Answering
 from loopcast_gateway.catchup import CatchUp
 from loopcast_gateway.connection import Connection
 from loopcast_gateway.dialects import EVERY
+from loopcast_gateway.echoes import Echoes
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.flusher import Flusher
 from loopcast_gateway.history import History
@@ -113,6 +114,10 @@ class Gateway:
         )
         self.draining = False
         self._latency = metrics.histogram(names.GATEWAY_LATENCY)
+        self._broadcast = metrics.histogram(names.GATEWAY_BROADCAST_SECONDS)
+        self._broadcasting: float | None = None
+        self.flusher.on_idle = self._written
+        self.echoes: Echoes[Connection] = Echoes(metrics.histogram(names.GATEWAY_PING_SECONDS).observe)
         self._instruments = Instruments(metrics)
         self._away_since: float | None = None
         self._told_away = False
@@ -162,6 +167,7 @@ class Gateway:
         """A viewer is sent nothing more. Safe to call again."""
         for slot in self._slots:
             slot.discard(viewer)
+        self.echoes.gone(viewer)
         self.sessions.closed(viewer)
 
     def left(self, viewer: Connection, code: int) -> None:
@@ -253,10 +259,19 @@ class Gateway:
         """Send on what is new in the log."""
         if not entries:
             return
+        begun = time.perf_counter()
         self.tally.events += len(entries)
         self.tally.deliveries += self.hub.dispatch(partition.number, entries)
+        if not self.flusher.idle and self._broadcasting is None:
+            self._broadcasting = begun
         if entries[-1].recorded:
             self._latency.observe(max(0.0, time.time() - entries[-1].recorded / 1e6))
+
+    def _written(self) -> None:
+        """Everything that was put into outboxes was written, as far as the sockets take it."""
+        if self._broadcasting is not None:
+            self._broadcast.observe(time.perf_counter() - self._broadcasting)
+            self._broadcasting = None
 
     def _gap(self, partition: Partition, reason: str) -> None:
         """Tell who follows live that the log is not what it was; who catches up finds out by itself."""
@@ -280,7 +295,9 @@ class Gateway:
                 frames = {dialect: dialect.frame(ping) for dialect in EVERY}
                 now = asyncio.get_running_loop().time()
                 patience = self.settings.ping_seconds + self.settings.pong_seconds
-                for viewer in list(slot):
+                viewers = list(slot)
+                self.echoes.sent(viewers, now)
+                for viewer in viewers:
                     viewer.ping(frames[viewer.dialect], now, patience)
 
     async def _report(self) -> None:

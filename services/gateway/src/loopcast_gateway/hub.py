@@ -98,6 +98,8 @@ class Hub:
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
+        self.coalesced = 0
+        """How many deliveries were of subscriptions that let events wait for others."""
         self._of: dict[Viewer, dict[str, Subscription]] = {}
         self._channels: dict[str, Audience] = {}
         # Viewers whose `*` is live: `plain` follow nothing else, `mixed` follow experiments of their own too.
@@ -232,20 +234,20 @@ class Hub:
         for entry in entries:
             if entry.experiment in channels:
                 grouped.setdefault(entry.experiment, []).append(entry)
-        deliveries = sum(channels[experiment].send(its, several=several) for experiment, its in grouped.items())
-        deliveries += self._plain[partition].send(entries, several=several)
-        for viewer in self._mixed[partition]:
-            deliveries += self._send_the_rest(viewer, entries)
-        return deliveries
+        sent = [channels[experiment].send(its, several=several) for experiment, its in grouped.items()]
+        sent.append(self._plain[partition].send(entries, several=several))
+        sent += [self._send_the_rest(viewer, entries) for viewer in self._mixed[partition]]
+        self.coalesced += sum(patient for _, patient in sent)
+        return sum(deliveries for deliveries, _ in sent)
 
-    def _send_the_rest(self, viewer: Viewer, entries: Sequence[Entry]) -> int:
+    def _send_the_rest(self, viewer: Viewer, entries: Sequence[Entry]) -> tuple[int, int]:
         """Give a viewer of a live `*` what none of its other subscriptions sends."""
         mine, dialect, several = self._of[viewer], viewer.dialect, self.partitions > 1
         everything = mine[ANYWHERE]
         wanted = [e for e in entries if everything.admits(e) and not _left_to(mine.get(e.experiment), e)]
         for chunk in dialect.join([dialect.live(entry, several=several) for entry in wanted]):
             viewer.put(chunk)
-        return len(wanted)
+        return len(wanted), len(wanted) if everything.coalesce_ms else 0
 
     def _sort(self, viewer: Viewer) -> None:
         """Keep a viewer of a live `*` among the plain or the mixed, as it now is."""

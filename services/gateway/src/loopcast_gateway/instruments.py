@@ -28,6 +28,7 @@ class Instruments:
         gateway.tally.repeats += self._since("repeats", "", sum(tail.partition.repeats for tail in gateway.tails))
         gateway.tally.report(metrics)
         followers = dict(gateway.hub.followers())
+        metrics.counter(names.GATEWAY_COALESCED).inc(self._since("coalesced", "", gateway.hub.coalesced))
         metrics.gauge(names.GATEWAY_CONNECTIONS).set(gateway.connections)
         metrics.gauge(names.GATEWAY_SUBSCRIPTIONS, kind="all").set(followers.pop(ANYWHERE, 0))
         metrics.gauge(names.GATEWAY_SUBSCRIPTIONS, kind="experiment").set(sum(followers.values()))

@@ -161,8 +161,10 @@ class Sessions:
             return
         try:
             command = read_command(text) if viewer.dialect.polite else promptlooper.read(text)
-            self._tally.commands[str(command.__struct_config__.tag)] += 1
+            action, begun = str(command.__struct_config__.tag), time.perf_counter()
+            self._tally.commands[action] += 1
             self._obey(viewer, command)
+            self._tally.command_seconds.append((action, time.perf_counter() - begun))
         except Refused as refusal:
             self.refuse(viewer, refusal)
         else:

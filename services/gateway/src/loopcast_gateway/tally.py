@@ -29,6 +29,7 @@ class Tally:
     replays: Counter[str] = field(default_factory=Counter)
     replayed: int = 0
     replay_seconds: list[tuple[str, float]] = field(default_factory=list)
+    command_seconds: list[tuple[str, float]] = field(default_factory=list)
 
     def report(self, metrics: Metrics) -> None:
         """Add everything to the counters, and begin anew."""
@@ -41,6 +42,9 @@ class Tally:
         for source, seconds in self.replay_seconds:
             metrics.histogram(names.GATEWAY_REPLAY_SECONDS, source=source).observe(seconds)
         self.replay_seconds.clear()
+        for action, seconds in self.command_seconds:
+            metrics.histogram(names.GATEWAY_COMMAND_SECONDS, action=action).observe(seconds)
+        self.command_seconds.clear()
         for definition, counts in self._labelled():
             for value, count in counts.items():
                 metrics.counter(definition, **{definition.labels[0]: value}).inc(count)
