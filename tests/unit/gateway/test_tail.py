@@ -190,6 +190,39 @@ async def test_retention_is_followed_by_the_checkpoint():
     assert 2999 == viewer.numbers()[-1]
 
 
+async def test_a_viewer_that_knows_more_than_its_gateway_sees_nothing_twice():
+    """
+    Who comes from another gateway, which was further in the log, gets what stands behind its position and nothing else.
+
+    Regression: after a restart of the broker one gateway may read on seconds before the other.
+    """
+    world = World()
+    for _ in range(20):
+        world.publish("a")
+    async with world.gateway() as gateway:
+        [reader] = [link for link in world.broker.links if link.name == "loopcast-gateway"]
+        reader.silent = True
+        for _ in range(10):
+            world.publish("a")
+        last = world.broker.streams[LOG].messages[-1]
+        viewers = [
+            follow(gateway, experiment_id=experiment, resume=str(Position.of(0, last.offset, last.message_id)), **more)
+            for experiment in ("a", "*")
+            for more in ({}, {"limit": 100})
+        ]
+        await asyncio.sleep(0.1)
+        reader.silent = False
+        reader.wake()
+        for viewer in viewers:
+            await viewer.until("caught_up")
+        world.publish("a")
+        for viewer in viewers:
+            await viewer.until("event")
+
+    assert [True] * 4 == [viewer.frames[0]["recovered"] for viewer in viewers]
+    assert [[30]] * 4 == [viewer.numbers() for viewer in viewers]
+
+
 async def test_a_consumer_that_is_dead_from_the_start_is_opened_anew(monkeypatch):
     """A gateway whose first consumer never gives anything, though its connection stands, gets ready by another one."""
     monkeypatch.setattr(tail, "PUBLISH_SECONDS", 0.2)

@@ -129,8 +129,10 @@ class CatchUp:
             short = newest.count < limit
         if reason is None and not resumed:
             reason = await self._lost(experiment, origins, command, short=short)
-        # What came after the subscription was asked for is its to have, whatever history is.
-        return {n: min(begin, origins[n], key=_offset) for n, begin in begins.items()}, reason
+        # What came after the subscription was asked for is its to have, whatever history is. But a viewer may know more
+        # than this process did then: it was at another gateway, which was further.
+        begins = {n: min(begin, origins[n], key=_offset) for n, begin in begins.items()}
+        return {n: max(begin, resumed.get(n, -1), key=_offset) for n, begin in begins.items()}, reason
 
     async def _lost(
         self, experiment: str | None, partitions: Iterable[int], command: Subscribe, *, short: bool
