@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 
 from loopcast.broker.interface import Delivery, Settlement
 from loopcast.errors import BrokerUnavailable, LogMissing
 
 __all__ = ["MemoryBroker"]
+
+FILTERED = 16
+"""Offsets of a part of a stream that is left out as a whole."""
 
 CHUNK = 50
 
@@ -33,6 +37,7 @@ class MemoryBroker:
         self.streams: dict[str, Stream] = {}
         self.links: list[_Consumer] = []
         self.up = True
+        self.version = "3.10.8"
         self.opened: list[str] = []
         """The names of the consumers that were opened."""
 
@@ -42,14 +47,16 @@ class MemoryBroker:
         await self._answer()
         return _Publisher(self, on_settled)
 
-    async def open_consumer(self, url, queue, on_deliveries, *, name, prefetch, offset=None, exclusive=False):
+    async def open_consumer(
+        self, url, queue, on_deliveries, *, name, prefetch, offset=None, exclusive=False, only=None
+    ):
         """Connect and read a stream."""
         del url, exclusive
         await self._answer()
         if queue not in self.streams:
             raise LogMissing(f"There is no {queue}.")
         self.opened.append(name)
-        link = _Consumer(self, queue, on_deliveries, prefetch=prefetch, offset=offset, name=name)
+        link = _Consumer(self, queue, on_deliveries, prefetch=prefetch, offset=offset, name=name, only=only)
         self.links.append(link)
         return link
 
@@ -130,8 +137,9 @@ class _Publisher(_Link):
 
 
 class _Consumer(_Link):
-    def __init__(self, broker, queue, on_deliveries, *, prefetch, offset, name):
+    def __init__(self, broker, queue, on_deliveries, *, prefetch, offset, name, only):
         super().__init__()
+        self.only, self.server_version = only, broker.version
         self.broker, self.queue, self.name = broker, queue, name
         self._deliver, self._prefetch = on_deliveries, prefetch
         self.silent = False
@@ -139,7 +147,7 @@ class _Consumer(_Link):
         messages = broker.streams[queue].messages
         after = broker.streams[queue].next
         if isinstance(offset, str) and offset.startswith("@"):
-            late = [m.offset for m in messages if m.headers.get("recorded", 0) >= int(offset[1:]) * 1_000_000]
+            late = [m.offset for m in messages if m.headers.get("recorded", sys.maxsize) >= int(offset[1:]) * 1_000_000]
             self._next = late[0] if late else after
         elif isinstance(offset, int):
             self._next = offset
@@ -169,13 +177,23 @@ class _Consumer(_Link):
         if room <= 0 or start is None:
             return
         batch = []
-        for message in stream.messages[start : start + room]:
+        for message in self._passing(stream.messages[start : start + room]):
             self._tag += 1
             fields = {name: getattr(message, name) for name in Delivery.__slots__}
             batch.append(Delivery(**{**fields, "tag": self._tag}))
-        self._next = batch[-1].offset + 1
-        self._deliver(batch)
+        self._next = stream.messages[min(start + room, len(stream.messages)) - 1].offset + 1
+        if batch:
+            self._deliver(batch)
         self.wake()
+
+    def _passing(self, messages):
+        """The parts of the stream that may have what is asked for, as a broker judges it by their filter values."""
+        if self.only is None or self.broker.version < "3.13":
+            return messages
+        parts = {
+            m.offset // FILTERED for m in messages if m.headers.get("x-stream-filter-value", self.only) == self.only
+        }
+        return [message for message in messages if message.offset // FILTERED in parts]
 
 
 class _Admin(_Link):

@@ -10,6 +10,7 @@ from tests.support.memory_broker import MemoryBroker, Stream
 
 from loopcast.auth import ANYBODY
 from loopcast.broker.interface import Message
+from loopcast.checkpoint import recovery
 from loopcast.ids import uuid7
 from loopcast.metrics import Metrics
 from loopcast.position import Position
@@ -223,27 +224,31 @@ async def test_a_viewer_that_knows_more_than_its_gateway_sees_nothing_twice():
     assert [[30]] * 4 == [viewer.numbers() for viewer in viewers]
 
 
-async def test_a_consumer_that_is_dead_from_the_start_is_opened_anew(monkeypatch):
-    """A gateway whose first consumer never gives anything, though its connection stands, gets ready by another one."""
+@pytest.mark.parametrize("which", range(4))
+async def test_a_consumer_that_is_dead_from_the_start_is_opened_anew(monkeypatch, which):
+    """A gateway of which a consumer gives nothing at the start, though its connection stands, gets ready by another."""
     monkeypatch.setattr(tail, "PUBLISH_SECONDS", 0.2)
     monkeypatch.setattr(tail, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(tail, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(tail, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(recovery, "SILENT_SECONDS", 0.2)
     world = World()
     world.publish("a")
     opened = world.broker.open_consumer
-    dead = []
+    opened_so_far = []
 
-    async def first_is_dead(*args, **options):
+    async def one_is_dead(*args, **options):
         link = await opened(*args, **options)
-        link.silent = not dead
-        dead.append(link)
+        link.silent = len(opened_so_far) == which
+        opened_so_far.append(link)
         return link
 
-    monkeypatch.setattr(world.broker, "open_consumer", first_is_dead)
+    monkeypatch.setattr(world.broker, "open_consumer", one_is_dead)
     async with world.gateway() as gateway:
         listed = [one.experiment_id for one in gateway.tails[0].partition.catalog.listing(0)]
 
     assert ["a"] == listed
-    assert len(dead) > 2
+    assert len(opened_so_far) > 4
 
 
 async def test_a_consumer_that_is_silently_dead_is_found_out(monkeypatch):

@@ -83,6 +83,7 @@ class Tail:
         self._publisher = Publisher(client, url, name=f"{name} heartbeat")
         self._reader: LogReader | None = None
         self._past_losses = 0
+        self._heard = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self.heartbeats = Heartbeats(self._publisher, stream)
         self.checkpoints = Checkpoints(client, url, self._publisher, partition, first=first, name=name)
@@ -162,6 +163,7 @@ class Tail:
             async with contextlib.aclosing(reader.batches(start)) as batches:
                 backfilling = self.partition.whole
                 async for deliveries in batches:
+                    self._heard = time.monotonic()
                     news = deliveries if deliveries[0].offset >= first else self._before(deliveries, first)
                     if news:
                         with self._telemetry.reading(self._stream, news):
@@ -185,7 +187,7 @@ class Tail:
 
     def _now_by(self, reader: LogReader) -> None:
         self._past_losses += 0 if self._reader is None else self._reader.losses
-        self._reader = reader
+        self._reader, self._heard = reader, time.monotonic()
 
     def _take(self, deliveries: Sequence[Delivery], head: int, reason: str | None) -> None:
         entries = self.partition.take(deliveries)
@@ -243,12 +245,16 @@ class Tail:
         """Send heartbeats, and give up a reader that does not see them though its connection stands."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            if not self.ready.is_set() or not self.connected:
+            # Until the end is reached there is something to come, a heartbeat at the least.
+            silent = self.heartbeats.overdue if self.ready.is_set() else time.monotonic() - self._heard
+            if not self.connected:
                 self.heartbeats.forgive()
-            elif self.heartbeats.overdue > SILENT_SECONDS and self._reader is not None:
+                self._heard = time.monotonic()
+            elif silent > SILENT_SECONDS and self._reader is not None:
                 self.silences += 1
-                log.warning("consumer_silent", stream=self._stream, seconds=round(self.heartbeats.overdue))
+                log.warning("consumer_silent", stream=self._stream, seconds=round(silent))
                 self.heartbeats.forgive()
+                self._heard = time.monotonic()
                 await self._reader.renew()
             if self._publisher.connected and self.ready.is_set():
                 with contextlib.suppress(BrokerError):
