@@ -56,8 +56,12 @@ def build(folder):
     subprocess.run(["go", "mod", "tidy"], cwd=folder, check=True, capture_output=True)
     options = ["-trimpath", "-ldflags", "-s -w"]
     subprocess.run(["go", "build", *options, "-o", ".", "./cmd/..."], cwd=folder, check=True)
-    environment = {**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"}
-    subprocess.run(["go", "install", *options, OPERATOR], cwd=folder.parent, env=environment, check=True)
+    # A module of its own: its Kubernetes is another one.
+    (folder / "operator").mkdir(exist_ok=True)
+    module, _, version = OPERATOR.partition("@")
+    (folder / "operator/go.mod").write_text(f"module loopcast.test/operator\ngo 1.24.0\nrequire {module} {version}\n")
+    command = ["go", "build", "-mod=mod", "-buildvcs=false", *options, "-o", folder / "cluster-operator", module]
+    subprocess.run(command, cwd=folder / "operator", check=True)
 
 
 class Kubernetes:
