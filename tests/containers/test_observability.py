@@ -13,7 +13,7 @@ from loopcast.settings import SERVICES
 JOBS = {*SERVICES, "rabbitmq", "rabbitmq-queues"}
 DASHBOARD = ROOT / "deploy/kubernetes/components/monitoring/dashboard.json"
 RABBITMQS = {
-    "rabbitmq_build_info",
+    "rabbitmq_identity_info",
     "rabbitmq_alarms_memory_used_watermark",
     "rabbitmq_alarms_free_disk_space_watermark",
     "rabbitmq_disk_space_available_bytes",
@@ -90,6 +90,8 @@ def test_the_dashboards_queries_are_answered(prometheus):
 def test_rabbitmqs_metrics_are_called_so(prometheus):
     """What alerts ask of RabbitMQ is what RabbitMQ 4 serves."""
     until(lambda: RABBITMQS <= set(asked(prometheus, "label/__name__/values")), 60)
+    (node,) = asked(prometheus, "query", query="count by (rabbitmq_node) (rabbitmq_identity_info)")["result"]
+    assert {"rabbitmq_node": "rabbit@broker"} == node["metric"]
 
 
 def test_lag_is_known_in_seconds(prometheus):
