@@ -184,20 +184,29 @@ def module_vhost_url(broker):
 
 
 @pytest.fixture
-def short_consumer_timeout(broker):
-    """The broker closes channels whose deliveries are unacknowledged for 3 s, and looks every second."""
+def broker_patience(broker):
+    """What makes the broker close channels whose deliveries are unacknowledged for so many seconds, until the end."""
     if not hasattr(broker, "eval"):
         pytest.skip("needs a broker of the tests' own: unset LOOPCAST_TEST_AMQP_URL")
-    names = {"consumer_timeout": 3000, "channel_tick_interval": 1000}
+    names = ("consumer_timeout", "channel_tick_interval")
     before = {name: broker.eval(f"application:get_env(rabbit, {name}).") for name in names}
-    for name, value in names.items():
-        broker.eval(f"application:set_env(rabbit, {name}, {value}).")
-    yield
+
+    def lower(seconds):
+        for name, value in zip(names, (round(seconds * 1000), round(seconds * 1000 / 3)), strict=True):
+            broker.eval(f"application:set_env(rabbit, {name}, {value}).")
+
+    yield lower
     for name, value in before.items():
         found = re.search(r"\{ok,\s*(\d+)\}", value)
         broker.eval(
             f"application:set_env(rabbit, {name}, {found[1]})." if found else f"application:unset_env(rabbit, {name})."
         )
+
+
+@pytest.fixture
+def short_consumer_timeout(broker_patience):
+    """The broker closes channels whose deliveries are unacknowledged for 3 s, and looks every second."""
+    broker_patience(3)
 
 
 @contextlib.contextmanager

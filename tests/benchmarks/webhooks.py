@@ -1,12 +1,13 @@
 """
 The webhook-forwarder, measured beside what one would write with aio-pika and aiohttp, in the same run.
 
-    python tests/benchmarks/webhooks.py [--events 60000] [--rounds 3] [--seconds 10] [--amqp URL]
+    python tests/benchmarks/webhooks.py [--events 60000] [--rounds 3] [--seconds 10] [--amqp URL] [--profile FILE]
 
 *Throughput*: a queue of events of about 400 bytes is drained in batches of 100 to a sink on the loopback; events/s from
 the first call to the last, and the processor time of the draining process for each event, which other work on the
-machine moves less. *Isolation*: 200 events/s to a healthy endpoint alone, with 20 more queues for the broker to fill,
-beside 20 ill endpoints and beside 20 healthy ones; how old an event is when the sink has it.
+machine moves less; with `--profile`, py-spy's stacks of each drain. *Isolation*: 200 events/s to a healthy endpoint
+alone, with 20 more queues for the broker to fill, beside 20 ill endpoints and beside 20 healthy ones; how old an event
+is when the sink has it.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -177,7 +179,21 @@ class Bench:
         return seen / (at - first), (cpu_seconds(process.pid) - cpu) / seen * 1e6
 
 
-async def throughput(bench, publisher, count):
+@contextlib.contextmanager
+def profiled(pid, file):
+    """Sample the stacks of a process into a file, while the block runs, where a file is given."""
+    if file is None:
+        yield
+        return
+    sampler = subprocess.Popen(["py-spy", "record", "-r", "500", "-f", "raw", "-o", file, "-p", str(pid)])
+    try:
+        yield
+    finally:
+        sampler.send_signal(signal.SIGINT)
+        sampler.wait()
+
+
+async def throughput(bench, publisher, count, profile):
     link = await bench.client.open_admin(bench.url, name="bench")
     queue = webhook_queue(NAME)
     await link.declare(queue)
@@ -190,7 +206,8 @@ async def throughput(bench, publisher, count):
         else:
             context = bench.process("-c", BASELINE, bench.url, queue.name, bench.target)
         async with context as process:
-            results[what] = await bench.drained(process, count)
+            with profiled(process.pid, profile if what == "forwarder" else None):
+                results[what] = await bench.drained(process, count)
         while not bench.lines.empty():
             bench.lines.get_nowait()
         await link.delete(queue.name)
@@ -247,11 +264,16 @@ async def main(options, url, folder):
         await publisher.wait_connected()
         server = await silent(bench.ports[2])
         if options.events:
-            rounds = [await throughput(bench, publisher, options.events) for _ in range(options.rounds)]
-            print("| batch 100 | events/s | processor time an event |\n| --- | --- | --- |")
+            rounds = [
+                await throughput(bench, publisher, options.events, options.profile) for _ in range(options.rounds)
+            ]
+            print("| batch 100 | events/s | processor time an event | all rounds |\n| --- | --- | --- | --- |")
             for what in rounds[0]:
                 rate, cpu = (statistics.median(r[what][i] for r in rounds) for i in (0, 1))
-                print(f"| {what} | {rate:,.0f} | {cpu:.1f} µs |")
+                every = ", ".join(f"{r[what][0]:,.0f}" for r in rounds)
+                print(f"| {what} | {rate:,.0f} | {cpu:.1f} µs | {every} |")
+        if not options.seconds:
+            return
         print("\n| healthy endpoint, 200 events/s | p50 | p99 |\n| --- | --- | --- |", flush=True)
         refusing, mute, healthy = ("http://127.0.0.1:1/", *(f"http://127.0.0.1:{n}/" for n in bench.ports[2:]))
         kinds = {
@@ -266,7 +288,7 @@ async def main(options, url, folder):
                 found[what].append(await isolation(bench, publisher, options.seconds, urls, idle))
         for what, figures in found.items():
             p50, p99 = (statistics.median(f[i] for f in figures) for i in (0, 1))
-            print(f"| {what} | {p50:.1f} ms | {p99:.1f} ms |")
+            print(f"| {what} | {p50:.1f} ms | {p99:.1f} ms |", [round(p99, 1) for _, p99 in figures])
         server.close()
 
 
@@ -274,7 +296,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=60_000, help="0 leaves throughput out")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=10, help="0 leaves isolation out")
+    parser.add_argument("--profile", help="where py-spy, if it is installed, puts the forwarder's stacks")
     parser.add_argument("--amqp", help="a broker that runs; else one of the benchmark's own")
     parser.add_argument("--sink", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()

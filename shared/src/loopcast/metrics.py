@@ -7,6 +7,7 @@ number has no bound. `docs/metrics.md` is written from this module.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +37,13 @@ class Definition:
 # Every service
 
 BUILD = Definition("loopcast_build_info", "gauge", "1, with the version as a label.", ("service", "version"))
-BROKER_CONNECTED = Definition("loopcast_broker_connected", "gauge", "1 while the connection stands.", ("connection",))
+BROKER_CONNECTED = Definition(
+    "loopcast_broker_connected",
+    "gauge",
+    "1 while the connection stands: publish-N of a producer, log.N of a gateway, lease.N of an otel-exporter, watch of "
+    "a recorder or webhook-forwarder.",
+    ("connection",),
+)
 BROKER_RECONNECTS = Definition(
     "loopcast_broker_reconnects_total", "counter", "Connections to the broker that were lost.", ("connection",)
 )
@@ -379,6 +386,13 @@ class Metrics:
             self._made[definition.name] = made
         assert isinstance(made, prometheus.Histogram)
         return made.labels(**labels) if labels else made
+
+    def remove(self, definition: Definition, **labels: str) -> None:
+        """Forget the child with these labels, so that a scrape no longer has it; harmless where there is none."""
+        made = self._made.get(definition.name)
+        if made is not None:
+            with contextlib.suppress(KeyError):
+                made.remove(*(labels[name] for name in definition.labels))
 
     def render(self) -> bytes:
         """All of them as Prometheus' text format."""

@@ -42,7 +42,7 @@ class Call:
 
     @property
     def ids(self):
-        return [event["id"] for event in self.events]
+        return [event.get("id") for event in self.events]
 
 
 class Receiver:
@@ -156,6 +156,19 @@ class Bench:
             while True:
                 if wanted in await self._scrape():
                     return
+                await asyncio.sleep(0.05)
+
+    async def until_scraped(self, text, seconds=30):
+        """Wait until the metrics say so."""
+        async with asyncio.timeout(seconds):
+            while text not in await self._scrape():  # noqa: ASYNC110 - nobody tells of a scrape
+                await asyncio.sleep(0.05)
+
+    async def until_unmeasured(self, name):
+        """Wait until no level of an endpoint is in the metrics any more: only what was counted stays."""
+        level = re.compile(rf'webhook_(phase|failing_seconds|spilled|queue_messages|dead_messages){{endpoint="{name}"')
+        async with asyncio.timeout(20):
+            while level.search(await self._scrape()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def _scrape(self):

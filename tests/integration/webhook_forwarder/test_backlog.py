@@ -5,6 +5,7 @@ import asyncio
 import aiormq
 
 from loopcast.topology import Topology
+from loopcast_webhook_forwarder.operator import Operator
 
 QUEUE = "loopcast.webhook.ci"
 BOUND = {"webhooks_max_backlog_events": 50}
@@ -83,6 +84,20 @@ async def test_a_catch_up_survives_the_forwarder(bench, receiver):
     assert list(dict.fromkeys(receiver.taken)) == ids
 
 
+async def test_a_backlog_is_bounded_in_bytes_before_an_event_was_seen(bench, receiver):
+    """An endpoint that was paused before its first event: what its events weigh is guessed, and its queue is left."""
+    async with bench.forwarding(bench.endpoint("ci", receiver.url)):
+        await bench.bound("ci")
+        async with Operator(bench.settings()) as operator:
+            await operator.set_mode("ci", "paused", "test")
+    async with bench.forwarding(webhooks_max_backlog_bytes=100_000):
+        await bench.bound("ci")
+        await bench.publish(*[bench.event() for _ in range(80)])
+        await spilled(bench)
+
+    assert [] == receiver.calls
+
+
 async def test_a_paused_endpoint_leaves_its_queue_too(bench, receiver):
     """A pause that somebody forgot fills no disk."""
     endpoint = bench.endpoint("ci", receiver.url)
@@ -138,28 +153,40 @@ async def small_log(url):
 
 
 async def test_what_retention_took_meanwhile_is_one_dead_letter_with_the_range_and_the_count(bench, receiver):
-    """The hole is said once, by its offsets and its size; what is behind it comes in order, and nothing else lacks."""
+    """
+    The hole is said once, by its offsets and its size; what is behind it comes in order, and nothing else lacks.
+
+    The endpoint fails again just behind the hole, several times, the channel closed at each: that says nothing twice.
+    """
     await small_log(bench.url)
     receiver.answer = lambda call: 503
     endpoint = bench.endpoint("ci", receiver.url, retry=RETRY, batch=BATCH)
-    async with bench.forwarding(endpoint, **BOUND) as service:
+    async with bench.forwarding(endpoint, **BOUND, webhooks_hold_seconds=0.1) as service:
         await bench.bound("ci")
         queued = await bench.publish(*[bench.event() for _ in range(80)])
         await spilled(bench)
         behind = []
         for _ in range(20):
             behind += await bench.publish(*[bench.event(data={"event": "x", "pad": "x" * 500}) for _ in range(20)])
-        receiver.answer = lambda call: 200
+        failed = []
+
+        def fails_behind_the_hole(call):
+            if call.ids[0] in behind and len(failed) < 4:
+                return failed.append(call) or 503
+            return 200
+
+        receiver.answer = fails_behind_the_hole
         await receiver.until(lambda: receiver.taken[-1:] == behind[-1:], 40)
         await spilled(bench, "0.0")
         ids = await bench.publish(bench.event())
         await receiver.until(lambda: receiver.taken[-1] == ids[-1])
-        dead = await bench.dead("ci", 2, 3, partial=True)
+        dead = await bench.dead("ci", 2, 1, partial=True)
         text = service.metrics.render().decode()
 
     # Once and in order: the queue, then the log from behind the hole on, then the queue.
     kept = receiver.taken[len(queued) : -1]
     assert receiver.taken == queued + kept + ids
+    assert 4 == len(failed)
     assert 0 < len(kept) < len(behind)
     assert behind[-len(kept) :] == kept
     (letter,) = dead

@@ -3,10 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 
 from aiohttp import web
+
+from loopcast.broker.interface import Message
+from loopcast.wire import to_message
 
 
 async def run(bench, *args, code=0):
@@ -69,11 +73,38 @@ async def test_dead_letters_are_shown_and_put_back_under_their_ids(bench, receiv
         assert [letter["id"] for letter in shown] == ids
         assert shown[0]["reason"] == "HTTP 422"
         assert shown[0]["answer"] == "unknown field"
+        head, *lines = (await run(bench, "dead", "ci", "-n", "2")).splitlines()
+        assert ["id", "experiment", "type", "age", "attempts", "reason"] == head.split()
+        assert [[i, "exp-42", "state_enter", "1", "HTTP 422"] for i in ids[:2]] == [
+            [*re.split(r"\s{2,}", line)[:3], *re.split(r"\s{2,}", line)[4:]] for line in lines
+        ]
         await bench.until_depth("loopcast.webhook.ci.dead", lambda depth: depth == 3)
         receiver.answer = lambda call: 200
         assert "2 events" in await run(bench, "replay", "ci", "-n", "2")
         await receiver.until(lambda: receiver.taken == ids[:2])
         await bench.until_depth("loopcast.webhook.ci.dead", lambda depth: depth == 1)
+
+
+async def test_dead_letters_are_put_back_since_a_time(bench, receiver):
+    """Only what a producer took since then, under its id, however many older ones lie before it."""
+    bench.write(bench.endpoint("ci", receiver.url))
+    async with bench.forwarding():
+        await bench.bound("ci")
+    long_ago = time.time() - 7200
+    events = [bench.event(recorded=long_ago) for _ in range(2100)] + [bench.event() for _ in range(3)]
+    letters = [
+        Message(exchange="", routing_key="loopcast.webhook.ci.dead", body=m.body, message_id=m.message_id, type=m.type,
+                headers=m.headers, content_type=m.content_type, app_id=m.app_id)
+        for m in (to_message(event, 0) for event in events)
+    ]  # fmt: skip
+    await bench.publisher.publish(letters, timeout=20)
+    async with bench.forwarding():
+        await bench.bound("ci")
+        assert "3 events" in await run(bench, "replay", "ci", "--dead", "--since", "1h")
+        await receiver.until(lambda: len(receiver.taken) >= 3)
+        await bench.until_depth("loopcast.webhook.ci.dead", lambda depth: depth == 2100)
+
+    assert [event.id for event in events[2100:]] == receiver.taken
 
 
 async def test_the_log_is_replayed_since_a_time(bench, receiver):

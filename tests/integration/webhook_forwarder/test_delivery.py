@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
@@ -96,6 +99,55 @@ async def test_413_halves_the_batch(bench, receiver):
         assert await bench.until_depth("loopcast.webhook.ci.dead", lambda depth: depth is not None) == 0
 
     assert receiver.taken == ids
+
+
+async def test_an_event_that_is_too_large_alone_is_a_dead_letter(bench, receiver):
+    """Halving ends with one event: what even then is answered with 413 is set aside, and its neighbours arrive."""
+    events = [bench.event() for _ in range(9)]
+    large = events[4].id
+    receiver.answer = lambda call: 413 if large in call.ids else 200
+    async with bench.forwarding(bench.endpoint("ci", receiver.url)):
+        await bench.bound("ci")
+        ids = await bench.publish(*events)
+        dead = await bench.dead("ci", 1)
+        await receiver.until(lambda: len(receiver.taken) >= 8)
+
+    assert [i for i in ids if i != large] == receiver.taken
+    assert [(large, "HTTP 413")] == [(d.message_id, d.headers["loopcast-dead-reason"]) for d in dead]
+
+
+async def test_an_event_stays_in_its_queue_until_its_dead_letter_is_confirmed(bench, receiver):
+    """The dead letters' queue was deleted: the refused event waits, the queue is made again, and then has it."""
+    receiver.answer = lambda call: 422
+    async with bench.forwarding(bench.endpoint("ci", receiver.url)):
+        await bench.bound("ci")
+        link = await bench.client.open_admin(bench.url, name="test")
+        await link.delete("loopcast.webhook.ci.dead")
+        await link.close()
+        ids = await bench.publish(bench.event())
+        await bench.until_depth("loopcast.webhook.ci.dead", lambda depth: depth == 1)
+        dead = await bench.dead("ci", 1)
+
+    assert ids == [d.message_id for d in dead]
+
+
+async def test_a_queue_that_somebody_deleted_is_made_and_bound_again(bench, receiver, capsys):
+    """What was in it is gone and that is said; what comes afterwards arrives."""
+    async with bench.forwarding(bench.endpoint("ci", receiver.url)):
+        await bench.bound("ci")
+        link = await bench.client.open_admin(bench.url, name="test")
+        await link.delete("loopcast.webhook.ci")
+        await link.close()
+        await bench.until_depth("loopcast.webhook.ci", lambda depth: depth is not None)
+        ids = []
+        while not receiver.taken:
+            # It is made first and bound a moment later.
+            ids += await bench.publish(bench.event())
+            await asyncio.sleep(0.1)
+        await receiver.until(lambda: receiver.taken[-1] == ids[-1])
+
+    assert ids[-len(receiver.taken) :] == receiver.taken
+    assert "queue_gone" in capsys.readouterr().out
 
 
 async def test_what_nobody_takes_is_given_up_with_its_history(bench, receiver):
@@ -200,6 +252,38 @@ async def test_little_loops_gets_what_it_would_have_posted(bench, receiver):
         await receiver.until(lambda: bodies)
 
     assert bodies[0] == [data]
+
+
+def as_github(call):
+    """What `POST /repos/{owner}/{repo}/dispatches` answers (docs.github.com/rest/repos/repos)."""
+    body = json.loads(call.body)
+    if call.headers.get("Authorization") != "Bearer github_pat_1":
+        return 401
+    whole = set(body) <= {"event_type", "client_payload"} and 0 < len(body["event_type"]) <= 100
+    return 204 if whole and len(body["client_payload"]) <= 10 and len(call.body) < 65536 else 422
+
+
+async def test_the_page_s_example_starts_a_workflow(bench, receiver):
+    """The GitHub example as it stands in the documentation, at another address: a dispatch for each loop that ends."""
+    page = (Path(__file__).parents[3] / "docs/architecture/webhooks.md").read_text()
+    example = yaml.safe_load(re.search(r"### GitHub\n.*?```yaml\n(.*?)```", page, re.DOTALL)[1])
+    (endpoint,) = example["endpoints"]
+    (bench.folder / "token").write_text("Bearer github_pat_1\n")
+    endpoint |= {"url": receiver.url, "allow_private": True}
+    endpoint["headers"]["Authorization"] = {"file": "token"}
+    receiver.answer = as_github
+    async with bench.forwarding(endpoint):
+        await bench.bound(endpoint["name"])
+        data = [{"event": "loop_complete", "terminated_by": "terminal", "n": n} for n in range(3)]
+        await bench.publish(bench.event("loop_start"), *[bench.event("loop_complete", data=d) for d in data])
+        await receiver.until(lambda: len(receiver.calls) == 3)
+        await bench.until_depth("loopcast.webhook.deploy", lambda depth: depth == 0)
+        bodies = [json.loads(call.body) for call in receiver.calls]
+
+    assert ["loop_complete"] * 3 == [body["event_type"] for body in bodies]
+    assert data == [body["client_payload"]["data"] for body in bodies]
+    assert {"exp-42"} == {body["client_payload"]["experiment"] for body in bodies}
+    assert {"application/vnd.github+json"} == {call.headers["Accept"] for call in receiver.calls}
 
 
 async def test_only_what_was_asked_for_comes(bench, receiver):

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
 from .conftest import QUICK, SECRET
 
 
@@ -108,7 +110,7 @@ async def test_a_removed_endpoint_is_drained_and_then_gone(bench, receiver):
 
     receiver.answer = slowly
     batch = {"max_events": 5, "max_ms": 10}
-    async with bench.forwarding(bench.endpoint("ci", receiver.url, retry=QUICK, batch=batch)):
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, retry=QUICK, batch=batch)) as service:
         await bench.bound("ci")
         ids = await bench.publish(*[bench.event() for _ in range(30)])
         await receiver.until(lambda: receiver.taken)
@@ -116,24 +118,45 @@ async def test_a_removed_endpoint_is_drained_and_then_gone(bench, receiver):
         await asyncio.sleep(0.6)
         await bench.publish(bench.event())
         await bench.until_depth("loopcast.webhook.ci", lambda depth: depth is None)
+        await bench.until_unmeasured("ci")
+        text = service.metrics.render().decode()
 
     assert receiver.taken == ids
+    assert f'events_total{{endpoint="ci",result="delivered"}} {float(len(ids))}' in text
 
 
-async def test_a_rotated_secret_is_used_without_a_restart(bench, receiver):
-    """The file of the key changes, and the next call is signed with the new one."""
-    key = bench.folder / "key"
-    key.write_text(SECRET)
-    async with bench.forwarding(bench.endpoint("ci", receiver.url, secret={"file": "key"})):
+async def test_a_key_is_rotated_without_a_restart_and_without_a_call_that_does_not_verify(bench, receiver):
+    """The old key, then the new one in front of it, then the new one alone: an independent verifier says who knows."""
+    old, new = SECRET, "whsec_" + "QUJD" * 8
+    for name, text in (("old", old), ("new", new)):
+        (bench.folder / name).write_text(text)
+    event, verified = bench.event(), []
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, secret={"file": "old"})) as service:
         await bench.bound("ci")
-        event = bench.event()
+        for turn, files in enumerate((["old"], ["new", "old"], ["new"])):
+            bench.write(bench.endpoint("ci", receiver.url, secret=[{"file": name} for name in files]))
+            await bench.until_scraped(f'reloads_total{{result="taken"}} {float(turn)}')
+            await bench.bound("ci")
+            await asyncio.sleep(0.3)
+            await bench.publish(event)
+            await receiver.until(lambda turn=turn: len(receiver.calls) == turn + 1)
+            verified.append([verifies(secret, receiver.calls[-1]) for secret in (old, new)])
+        (bench.folder / "new").write_text(old)
+        await bench.until_scraped('reloads_total{result="taken"} 3.0')
+        await asyncio.sleep(0.3)
         await bench.publish(event)
-        await receiver.until(lambda: len(receiver.calls) == 1)
-        key.write_text("whsec_" + "QUJD" * 8)
-        await asyncio.sleep(1)
-        await bench.publish(event)
-        await receiver.until(lambda: len(receiver.calls) == 2)
+        await receiver.until(lambda: len(receiver.calls) == 4)
+        assert 'result="refused"} 0.0' in service.metrics.render().decode()
 
-    first, second = (call.headers for call in receiver.calls)
-    assert first["webhook-id"] == second["webhook-id"]
-    assert first["webhook-signature"] != second["webhook-signature"]
+    assert [[True, False], [True, True], [False, True]] == verified
+    assert [True, False] == [verifies(secret, receiver.calls[3]) for secret in (old, new)], "the file itself changed"
+    assert 1 == len({call.headers["webhook-id"] for call in receiver.calls})
+
+
+def verifies(secret, call):
+    """Whether the package of Standard Webhooks accepts a call."""
+    try:
+        Webhook(secret).verify(call.body, dict(call.headers.items()))
+    except WebhookVerificationError:
+        return False
+    return True

@@ -35,3 +35,16 @@ def test_what_is_counted_is_scraped():
     assert "loopcast_producer_blocked 1.0" in text
     assert 'loopcast_producer_confirm_seconds_bucket{le="0.005"} 1.0' in text
     assert 'loopcast_build_info{service="producer",version="1.2.3"} 1.0' in text
+
+
+def test_what_is_removed_is_scraped_no_more():
+    """A level of something that is gone goes with it, its neighbour stays, and to remove it again is harmless."""
+    made = Metrics("webhook-forwarder", "1")
+    for endpoint in ("old", "ci"):
+        made.gauge(metrics.WEBHOOK_FAILING, endpoint=endpoint).set(2000)
+    for _ in range(2):
+        made.remove(metrics.WEBHOOK_FAILING, endpoint="old")
+    made.remove(metrics.WEBHOOK_DEAD, endpoint="old")
+
+    lines = [line for line in made.render().decode().splitlines() if line.startswith("loopcast_webhook")]
+    assert ['loopcast_webhook_failing_seconds{endpoint="ci"} 2000.0'] == lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from loopcast import metrics as defined
+from loopcast.broker.meter import ConnectionMeter
 from loopcast.metrics import Metrics
 from loopcast_otel_exporter.answers import Again, Answer, Taken
 from loopcast_otel_exporter.transport import Signal
@@ -62,6 +63,10 @@ class Instruments:
         """It is another replica's: a figure that no longer moves would be taken for one of today."""
         for definition in (defined.OTEL_LAG, defined.OTEL_OPEN_SPANS, defined.OTEL_WAITING):
             self._metrics.gauge(definition).remove(str(partition))
+
+    def connection(self, partition: int) -> ConnectionMeter:
+        """Of the connection by which a partition's lease is held, or asked for."""
+        return ConnectionMeter(self._metrics, f"lease.{partition}")
 
     def recovered(self, source: str) -> None:
         """A partition was taken over, from a `checkpoint` or from the `log`."""

@@ -41,6 +41,7 @@ class Partition:
         self._session: Session | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._meter = setup.instruments.connection(number)
         self.tried = asyncio.Event()
         """Set once the broker has answered, whoever holds the lease."""
 
@@ -81,6 +82,7 @@ class Partition:
                     await self._try()
                 reason = ""
             except BrokerError as error:
+                self._meter.down()
                 if str(error) != reason:
                     log.warning("partition_given_up", partition=self._number, reason=str(error))
                 reason = str(error)
@@ -97,6 +99,7 @@ class Partition:
                 settings.amqp_url, settings.otel_reader, self._number, name=f"{self._setup.name} lease"
             )
             self.tried.set()
+            self._meter.up()
             if lease is not None:
                 async with lease:
                     await self._hold(lease)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from loopcast.auth import Authenticator
 from loopcast.broker.clients import client_of
 from loopcast.broker.declare import LogWatch
+from loopcast.broker.meter import ConnectionMeter
 from loopcast.errors import ConfigurationError
 from loopcast.health import Health
 from loopcast.lifecycle import Service
@@ -73,7 +74,14 @@ def service_of(settings: RecorderSettings) -> Service:
     health, metrics = Health(), Metrics("recorder", version(NAME))
     client, topology = client_of(settings.amqp_client), settings.broker_topology
     telemetry = Telemetry(NAME, version(NAME))
-    watch = LogWatch(client, settings.amqp_url, topology, mode=settings.topology, name=f"{NAME} log watch")
+    watch = LogWatch(
+        client,
+        settings.amqp_url,
+        topology,
+        mode=settings.topology,
+        name=f"{NAME} log watch",
+        meter=ConnectionMeter(metrics, "watch"),
+    )
 
     def thread_of(sink: Sink) -> Thread:
         return Thread(sink, Instruments(metrics, sink.name))

@@ -14,6 +14,7 @@ import structlog
 
 from loopcast.broker.clients import client_of
 from loopcast.broker.declare import LogWatch
+from loopcast.broker.meter import ConnectionMeter
 from loopcast.health import Health
 from loopcast.lifecycle import Service
 from loopcast.metrics import Metrics
@@ -54,7 +55,12 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
     health, metrics = Health(), Metrics("webhook-forwarder", version(NAME))
     client = client_of(settings.amqp_client)
     watch = LogWatch(
-        client, settings.amqp_url, settings.broker_topology, mode=settings.topology, name=f"{NAME} log watch"
+        client,
+        settings.amqp_url,
+        settings.broker_topology,
+        mode=settings.topology,
+        name=f"{NAME} log watch",
+        meter=ConnectionMeter(metrics, "watch"),
     )
     fleets: list[Fleet] = []
 

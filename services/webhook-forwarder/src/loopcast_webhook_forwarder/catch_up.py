@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -182,16 +182,21 @@ class CatchUp:
             return "first"
         position = Position.parse(token)
         if end.offset < position.offset:
-            await self._lost(partition, position.offset + 1, position.offset + 1, "the log was made anew")
-            return "first"
+            return await self._begin_anew(partition, position)
         first = await self._first(stream, position.offset, end)
         anchor = verify(position, first.offset, first.message_id)
-        if anchor is Anchor.TRUNCATED:
+        if anchor is Anchor.EPOCH_CHANGED:
+            return await self._begin_anew(partition, position)
+        if first.offset > position.offset + 1:
             await self._lost(partition, position.offset + 1, first.offset - 1, "the log's retention took it")
-        elif anchor is Anchor.EPOCH_CHANGED:
-            await self._lost(partition, position.offset + 1, position.offset + 1, "the log was made anew")
-            return "first"
+            # Said once: a try that fails now must not say the same again. No message proves what is gone.
+            await self._move(partition, Position.of(partition, first.offset - 1, ""))
         return max(position.offset + 1, first.offset)
+
+    async def _begin_anew(self, partition: int, position: Position) -> str:
+        await self._lost(partition, position.offset + 1, position.offset + 1, "the log was made anew")
+        await self._move(partition, None)
+        return "first"
 
     async def _first(self, stream: str, offset: int, end: Delivery) -> Delivery:
         """The first delivery from `offset` on: the mark itself where there is no other."""
@@ -232,13 +237,18 @@ class CatchUp:
 
     async def _advance(self, partition: int, done: Delivery, *, force: bool = False) -> None:
         """Everything up to `done` is delivered; written down once a second."""
+        if force or time.monotonic() - self._noted >= NOTE_SECONDS:
+            await self._move(partition, Position.of(partition, done.offset, done.message_id))
+            self._noted = time.monotonic()
+
+    async def _move(self, partition: int, position: Position | None) -> None:
+        """Go on behind `position` of a partition from now on, or without one at what it has first."""
         progress = self._holding.state.progress
         assert progress.spill is not None
-        position = str(Position.of(partition, done.offset, done.message_id))
-        if force or time.monotonic() - self._noted >= NOTE_SECONDS:
-            positions: Mapping[str, str] = {**progress.spill.positions, str(partition): position}
-            await self._holding.note(replace(progress, spill=replace(progress.spill, positions=dict(positions))))
-            self._noted = time.monotonic()
+        positions = {**progress.spill.positions, str(partition): str(position)}
+        if position is None:
+            del positions[str(partition)]
+        await self._holding.note(replace(progress, spill=replace(progress.spill, positions=positions)))
 
     def _remember(self, events: Iterable[Delivery]) -> None:
         for event in events:

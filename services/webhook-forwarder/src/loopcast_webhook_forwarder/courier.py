@@ -13,14 +13,14 @@ import enum
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import assert_never
 
 import structlog
 
 from loopcast.broker.interface import Delivery, Message, Settlement
 from loopcast.broker.publisher import Publisher
-from loopcast.errors import BrokerError
+from loopcast.errors import BrokerError, LogMissing
 from loopcast.wire import from_delivery
 from loopcast_webhook_forwarder.answers import Answer, Delivered, Fault, Gone, Refused, Retry, Slowly, judge
 from loopcast_webhook_forwarder.batching import Parcel
@@ -86,6 +86,11 @@ class Job:
         """All that are not settled."""
         return self.parcel.events[self.splits.current[0] :]
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether something of it is."""
+        return self.splits.current[0] > 0
+
     def settle(self, count: int) -> None:
         """The next `count` events are where they belong."""
         while count:
@@ -116,6 +121,7 @@ class Courier:
         holding: Holding,
         instruments: Instruments,
         tracing: Tracing,
+        make_objects: Callable[[], Awaitable[None]],
         hold_seconds: float,
         wake: asyncio.Event,
     ) -> None:
@@ -126,6 +132,7 @@ class Courier:
         self._holding = holding
         self._instruments = instruments
         self._tracing = tracing
+        self._make_objects = make_objects
         self._hold_seconds = hold_seconds
         self._wake = wake
         self._schedule = Schedule(endpoint.retry)
@@ -138,7 +145,7 @@ class Courier:
         if not job.parcel.events:
             job.ack(job.parcel.last_tag)
         while not job.splits.done:
-            if self._is_over(job):
+            if self._is_over(job) or (job.has_settled and self._is_held_too_long(job)):
                 return Ended.LEFT
             if self._holding.state.progress.phase != "closed":
                 job.splits.probe()
@@ -148,6 +155,10 @@ class Courier:
 
     def _is_over(self, job: Job) -> bool:
         return job.lost() or job.interrupted() or not self._holding.held
+
+    def _is_held_too_long(self, job: Job) -> bool:
+        """Whether the broker might lose its patience: calls that are answered slowly take their time, too."""
+        return time.monotonic() > job.parcel.since + self._hold_seconds
 
     async def _once(self, job: Job) -> Ended:
         """One call and what follows from it; LEFT where the job cannot be worked on now."""
@@ -286,7 +297,7 @@ class Courier:
             if await self._confirmed(letters):
                 self._instruments.events("dead", len(letters))
                 return True
-            if job.interrupted():
+            if job.interrupted() or self._is_held_too_long(job):
                 return False
             await asyncio.sleep(LOOK_SECONDS)
         return False
@@ -296,6 +307,10 @@ class Courier:
             settlements = await self._publisher.publish(letters, timeout=PUBLISH_SECONDS)
         except BrokerError as error:
             self._log.warning("dead_letter_not_confirmed", reason=str(error))
+            if isinstance(error, LogMissing):
+                # Somebody deleted the dead letters' queue, perhaps to be rid of them.
+                with contextlib.suppress(BrokerError):
+                    await self._make_objects()
             return False
         return all(settlement is Settlement.CONFIRMED for settlement in settlements)
 

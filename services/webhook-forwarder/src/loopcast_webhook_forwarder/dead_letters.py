@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from loopcast.broker.interface import Delivery, HeaderValue, Message
 from loopcast.topology import APP_ID, webhook_dead_letters, webhook_queue
 
-__all__ = ["DEAD", "KEY", "REPLAY", "dead_letter", "gap_letter", "key_of", "replayed"]
+__all__ = ["DEAD", "KEY", "REPLAY", "dead_letter", "gap_letter", "key_of", "put_behind", "replayed"]
 
 DEAD = "loopcast-dead-"
 """What the names of a dead letter's own headers begin with."""
@@ -50,6 +50,12 @@ def replayed(endpoint: str, delivery: Delivery) -> Message:
     """The event of a dead letter, or of the log, on its way back into the queue: same id, same body."""
     headers = {**_own(delivery.headers), KEY: key_of(delivery), REPLAY: 1}
     return _message(webhook_queue(endpoint).name, delivery, headers)
+
+
+def put_behind(endpoint: str, delivery: Delivery) -> Message:
+    """A dead letter as it is, for the end of its queue."""
+    kept = {name: value for name, value in delivery.headers.items() if not name.startswith("x-d")}
+    return _message(webhook_dead_letters(endpoint).name, delivery, kept)
 
 
 def gap_letter(

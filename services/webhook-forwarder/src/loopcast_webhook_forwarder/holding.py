@@ -39,15 +39,17 @@ class Holding:
         mine, known = self._progress, self._stream.state.progress
         return mine is not None and (known.epoch < mine.epoch or known.holder == self._replica)
 
-    async def claim(self) -> bool:
+    async def claim(self, event_bytes: float = 0.0) -> bool:
         """
-        Take the endpoint over: whether this replica has it.
+        Take the endpoint over: whether this replica has it. Where it is known how large events are, it is written down.
 
         Raises:
             BrokerError: it is not known who has it.
         """
         known = self._stream.state.progress
-        claimed = replace(known, epoch=known.epoch + 1, holder=self._replica)
+        claimed = replace(
+            known, epoch=known.epoch + 1, holder=self._replica, event_bytes=event_bytes or known.event_bytes
+        )
         try:
             state = await self._stream.sync(Record(progress=claimed))
         except BrokerBlocked:

@@ -19,6 +19,8 @@ class Instruments:
     """The metrics of one endpoint."""
 
     def __init__(self, metrics: Metrics, endpoint: str) -> None:
+        self._metrics = metrics
+        self._endpoint = endpoint
         self._events = {r: metrics.counter(inventory.WEBHOOK_EVENTS, endpoint=endpoint, result=r) for r in EVENTS}
         self._calls = {r: metrics.counter(inventory.WEBHOOK_CALLS, endpoint=endpoint, result=r) for r in CALLS}
         self._phases = {p: metrics.gauge(inventory.WEBHOOK_PHASE, endpoint=endpoint, phase=p) for p in PHASES}
@@ -29,6 +31,18 @@ class Instruments:
         self._queue = metrics.gauge(inventory.WEBHOOK_QUEUE, endpoint=endpoint)
         self._dead = metrics.gauge(inventory.WEBHOOK_DEAD, endpoint=endpoint)
         self._lost = metrics.counter(inventory.WEBHOOK_LOST, endpoint=endpoint)
+
+    def forget(self) -> None:
+        """The endpoint is gone, and its last levels would stand for ever: an alert on them could never end."""
+        for phase in PHASES:
+            self._metrics.remove(inventory.WEBHOOK_PHASE, endpoint=self._endpoint, phase=phase)
+        for level in (
+            inventory.WEBHOOK_FAILING,
+            inventory.WEBHOOK_SPILLED,
+            inventory.WEBHOOK_QUEUE,
+            inventory.WEBHOOK_DEAD,
+        ):
+            self._metrics.remove(level, endpoint=self._endpoint)
 
     def called(self, result: str, seconds: float) -> None:
         """A call was answered, or was not."""

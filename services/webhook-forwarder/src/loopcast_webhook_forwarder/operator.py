@@ -27,7 +27,7 @@ from loopcast.settings import WebhookForwarderSettings
 from loopcast.topology import APP_ID, CLOUDEVENT, HEARTBEAT, webhook_dead_letters, webhook_queue, webhook_state
 from loopcast_webhook_forwarder.answers import Answer, Fault
 from loopcast_webhook_forwarder.courier import taken_at
-from loopcast_webhook_forwarder.dead_letters import DEAD, replayed
+from loopcast_webhook_forwarder.dead_letters import DEAD, put_behind, replayed
 from loopcast_webhook_forwarder.egress import Egress
 from loopcast_webhook_forwarder.formats import encode_payload
 from loopcast_webhook_forwarder.log_stretch import mark, read_until
@@ -162,28 +162,36 @@ class Operator:
         """The first dead letters of an endpoint; they stay where they are."""
         await self._require_queue(name)
         found: list[Mapping[str, object]] = []
-        async with self._given(webhook_dead_letters(name).name, min(limit, MAX_LOOK)) as batches:
-            async for batch in batches:
-                found += [_described(delivery) for delivery in batch]
-                if len(found) >= limit:
-                    break
+        queue = webhook_dead_letters(name).name
+        there = min(limit, MAX_LOOK, await self._objects.depth(queue) or 0)
+        if there:
+            async with self._given(queue, there) as batches:
+                async for batch in batches:
+                    found += [_described(delivery) for delivery in batch]
+                    if len(found) >= there:
+                        break
         return found[:limit]
 
     async def replay_dead(self, name: str, *, since: float, limit: int) -> int:
         """Put dead letters back into the queue, the oldest first, each confirmed before it is taken away: how many."""
         await self._require_queue(name)
-        count = 0
+        count = seen = 0
         queue = webhook_dead_letters(name).name
-        left = min(limit, await self._objects.depth(queue) or 0)
+        there = await self._objects.depth(queue) or 0
+        if not there:
+            return 0
         async with self._consumer(queue) as consumer, self._quiet(consumer) as batches:
             async for batch in batches:
                 chosen = [d for d in batch if taken_at(d) >= since and f"{DEAD}first-offset" not in d.headers]
-                chosen = chosen[: left - count]
-                await self._put([replayed(name, delivery) for delivery in chosen])
-                for delivery in chosen:
+                chosen = chosen[: limit - count]
+                # What is left alone would fill what the broker gives ahead, and hide the letters behind it.
+                tags = {delivery.tag for delivery in chosen}
+                behind = [] if there <= MAX_LOOK else [d for d in batch if d.tag not in tags]
+                await self._put([replayed(name, d) for d in chosen] + [put_behind(name, d) for d in behind])
+                for delivery in (*chosen, *behind):
                     consumer.ack(delivery.tag, multiple=False)
-                count += len(chosen)
-                if count >= left:
+                count, seen = count + len(chosen), seen + len(batch)
+                if count >= limit or seen >= there:
                     break
             # The acknowledgements are written by tasks of their own.
             await asyncio.sleep(0.1)

@@ -48,6 +48,9 @@ How many batches are asked for before the first is acknowledged: a quorum queue 
 acknowledgement to the disk, which takes as long as a call or two.
 """
 
+UNSEEN_EVENT_BYTES = 4096
+"""What an event is taken for where none was seen yet: it lies in the log too, so a queue left early costs little."""
+
 LOOK_SECONDS = 1.0
 RETIRING_SECONDS = 3.0
 """How long a retired endpoint consumes before its queue is looked at: only with the channel closed is all counted."""
@@ -80,6 +83,7 @@ class Runner:
         self._stopping = False
         self._retiring = False
         self._unbound = False
+        self._queue_is_gone = False
         self._look_at = 0.0
         self._instruments = Instruments(shared.metrics, self._name)
         # Its own connection: a declaration waits for a queue that has no leader, and must not make others wait with it.
@@ -88,7 +92,7 @@ class Runner:
             shared.client,
             self._url,
             name=f"{AGENT} {self._name} publish",
-            prepare=lambda: self._objects.ensure(self._name),
+            prepare=self._make_objects,
         )
         self._stream = StateStream(shared.client, self._url, self._name, self._publisher, on_change=self._wake.set)
         self._holding = Holding(self._stream, shared.replica)
@@ -144,6 +148,7 @@ class Runner:
             holding=self._holding,
             instruments=self._instruments,
             tracing=self._shared.tracing,
+            make_objects=self._make_objects,
             hold_seconds=self._shared.settings.webhooks_hold_seconds,
             wake=self._wake,
         )
@@ -154,7 +159,9 @@ class Runner:
                     self._unbound = True
                 if await self._drained():
                     return
-            if self._is_over_bound():
+            if self._queue_is_gone and not self._retiring:
+                await self._insist(self._make_queue_again)
+            elif self._is_over_bound():
                 await self._insist(self._leave_queue)
             elif self._may_consume():
                 await self._consume(courier)
@@ -169,9 +176,10 @@ class Runner:
         settings = self._shared.settings
         if self._retiring or self._holding.state.progress.spill is not None:
             return False
+        size = self._event_bytes or self._holding.state.progress.event_bytes or UNSEEN_EVENT_BYTES
         return (
             self._backlog > settings.webhooks_max_backlog_events
-            or self._backlog * self._event_bytes > settings.webhooks_max_backlog_bytes
+            or self._backlog * size > settings.webhooks_max_backlog_bytes
         )
 
     async def _leave_queue(self) -> None:
@@ -187,8 +195,14 @@ class Runner:
             self._holding.release()
             self._backlog = 0
 
+    async def _make_queue_again(self) -> None:
+        """Somebody deleted the queue: what comes from now on shall not be lost to this endpoint too."""
+        await self._make_objects()
+        await self._bind()
+        self._queue_is_gone = False
+
     def _must_close(self) -> bool:
-        if self._is_over_bound():
+        if self._is_over_bound() or self._queue_is_gone:
             return True
         if self._stopping or self._holding.state.control.mode != "running":
             return True
@@ -225,9 +239,13 @@ class Runner:
         return min(MAX_PREFETCH, BATCHES_AHEAD * batch, ahead)
 
     async def _deliver_from(self, inbox: Inbox, courier: Courier) -> None:
-        claimed = -1
+        claimed, hold = -1, self._shared.settings.webhooks_hold_seconds
         while (parcel := await inbox.take(self._is_over)) is not None:
+            if claimed >= 0 and time.monotonic() > parcel.since + hold:
+                # Those before it took so long: consumed anew, it comes again, and was held for no time.
+                return
             generation = inbox.generation
+            self._weigh(parcel)
             if claimed != generation or not self._holding.held:
                 if not await self._claim() or self._must_close():
                     return
@@ -236,12 +254,16 @@ class Runner:
             if await self._settle(parcel, inbox, courier, lost) is Ended.LEFT and not lost():
                 return
 
-    async def _settle(self, parcel: Parcel, inbox: Inbox, courier: Courier, lost: Callable[[], bool]) -> Ended:
-        if parcel.events:
-            size = sum(len(event.body) for event in parcel.events) / len(parcel.events)
+    def _weigh(self, parcel: Parcel) -> None:
+        """Learn how large events are: the broker tells how many wait, not how much they are."""
+        sizes = [len(event.body) for event in parcel.events if event.type != TOKEN]
+        if sizes:
+            size = sum(sizes) / len(sizes)
             self._event_bytes = size if not self._event_bytes else 0.9 * self._event_bytes + 0.1 * size
-            if parcel.events[0].type == TOKEN:
-                return await self._work_off(parcel, inbox, courier, lost)
+
+    async def _settle(self, parcel: Parcel, inbox: Inbox, courier: Courier, lost: Callable[[], bool]) -> Ended:
+        if parcel.events and parcel.events[0].type == TOKEN:
+            return await self._work_off(parcel, inbox, courier, lost)
         return await courier.deliver(Job(parcel, ack=inbox.ack, lost=lost, interrupted=self._must_close))
 
     async def _work_off(self, token: Parcel, inbox: Inbox, courier: Courier, lost: Callable[[], bool]) -> Ended:
@@ -265,7 +287,7 @@ class Runner:
 
     async def _claim(self) -> bool:
         try:
-            return await self._holding.claim()
+            return await self._holding.claim(self._event_bytes)
         except BrokerError as error:
             self._log.warning("endpoint_not_claimed", reason=str(error))
             await self._nap(LOOK_SECONDS)
@@ -275,6 +297,9 @@ class Runner:
         if REPLAY in delivery.headers:
             return True
         return self._matches(key_of(delivery)) and not self._catch_up.had(delivery)
+
+    async def _make_objects(self) -> None:
+        await self._objects.ensure(self._name)
 
     async def _bind(self) -> None:
         """Bind what is asked for and unbind what no longer is; what may be bound is written down first."""
@@ -309,6 +334,7 @@ class Runner:
             self._log.warning("queue_not_deleted", reason=str(error))
             await self._nap(LOOK_SECONDS)
             return False
+        self._instruments.forget()
         self._log.info("endpoint_retired")
         return True
 
@@ -345,6 +371,10 @@ class Runner:
 
     async def _measure(self) -> None:
         queue = await self._objects.depth(self._queue)
+        if queue is None and not self._retiring and not self._queue_is_gone:
+            self._log.error("queue_gone", hint="somebody deleted it with what it held; it is made again")
+            self._queue_is_gone = True
+            self._wake.set()
         dead = await self._objects.depth(webhook_dead_letters(self._name).name)
         self._instruments.depth(queue or 0, dead or 0)
         self._backlog = queue or 0

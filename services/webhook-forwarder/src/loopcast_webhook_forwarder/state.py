@@ -57,6 +57,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     wait_until: float = 0.0
     last: str = ""
     """What came back last that was no success."""
+    event_bytes: float = 0.0
+    """How large its events are on average; 0 while nobody has seen one."""
     spill: Spill | None = None
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import structlog
 
 from loopcast.broker.interface import AdminLink, Client
+from loopcast.broker.meter import ConnectionMeter
 from loopcast.broker.supervisor import Backoff, Supervisor
 from loopcast.errors import BrokerError, LogMissing
 from loopcast.topology import Topology
@@ -66,6 +67,7 @@ class LogWatch:
         name: str,
         seconds: float = WATCH_SECONDS,
         backoff: Backoff | None = None,
+        meter: ConnectionMeter | None = None,
     ) -> None:
         self._client = client
         self._url = url
@@ -74,7 +76,13 @@ class LogWatch:
         self._name = name
         self._seconds = seconds
         self._log = structlog.get_logger("loopcast.broker", connection=name)
-        self._supervisor: Supervisor[AdminLink] = Supervisor(self._connect, name=name, backoff=backoff)
+        self._supervisor: Supervisor[AdminLink] = Supervisor(
+            self._connect,
+            name=name,
+            on_up=lambda _: None if meter is None else meter.up(),
+            on_down=lambda _: None if meter is None else meter.down(),
+            backoff=backoff,
+        )
         self._task: asyncio.Task[None] | None = None
         self.missing: frozenset[str] = frozenset()
         """The logs that were not there at the last look."""
