@@ -1,13 +1,13 @@
 """
 The webhook-forwarder, measured beside what one would write with aio-pika and aiohttp, in the same run.
 
-    python tests/benchmarks/webhooks.py [--events 60000] [--rounds 3] [--seconds 10] [--amqp URL] [--profile FILE]
+    python tests/benchmarks/webhooks.py [--events 60000] [--rounds 3] [--seconds 10] [--all] [--amqp URL]
 
 *Throughput*: a queue of events of about 400 bytes is drained in batches of 100 to a sink on the loopback; events/s from
 the first call to the last, and the processor time of the draining process for each event, which other work on the
 machine moves less; with `--profile`, py-spy's stacks of each drain. *Isolation*: 200 events/s to a healthy endpoint
-alone, with 20 more queues for the broker to fill, beside 20 ill endpoints and beside 20 healthy ones; how old an event
-is when the sink has it.
+alone and beside 20 ill endpoints, with `--all` also with 20 more queues for the broker to fill and beside 20 healthy
+endpoints; how old an event is when the sink has it.
 """
 
 import argparse
@@ -276,12 +276,13 @@ async def main(options, url, folder):
             return
         print("\n| healthy endpoint, 200 events/s | p50 | p99 |\n| --- | --- | --- |", flush=True)
         refusing, mute, healthy = ("http://127.0.0.1:1/", *(f"http://127.0.0.1:{n}/" for n in bench.ports[2:]))
-        kinds = {
+        every = {
             "alone": ([], 0),
             "alone, with 20 queues that nobody reads": ([], 20),
             "beside 20 ill ones (refusing, silent)": ([refusing, mute] * 10, 0),
             "beside 20 healthy ones": ([healthy] * 20, 0),
         }
+        kinds = {what: given for what, given in every.items() if options.all or what.endswith(("alone", "silent)"))}
         found = {what: [] for what in kinds}
         for _ in range(options.rounds):
             for what, (urls, idle) in kinds.items():
@@ -297,6 +298,7 @@ if __name__ == "__main__":
     parser.add_argument("--events", type=int, default=60_000, help="0 leaves throughput out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="0 leaves isolation out")
+    parser.add_argument("--all", action="store_true", help="isolation beside idle queues and healthy endpoints, too")
     parser.add_argument("--profile", help="where py-spy, if it is installed, puts the forwarder's stacks")
     parser.add_argument("--amqp", help="a broker that runs; else one of the benchmark's own")
     parser.add_argument("--sink", type=int, help=argparse.SUPPRESS)

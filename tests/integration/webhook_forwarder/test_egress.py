@@ -77,8 +77,9 @@ async def test_a_head_that_drips_costs_the_same():
     assert seconds < 5
 
 
-async def test_a_body_that_drips_is_not_waited_for():
+async def test_a_body_that_drips_is_not_waited_for(monkeypatch):
     """The status is known, so the event is delivered; the rest is not read for long."""
+    monkeypatch.setattr("loopcast_webhook_forwarder.egress.BODY_SECONDS", 1)
 
     async def drip(reader, writer):
         writer.write(HEAD + b"Content-Length: 1000\r\n\r\n")

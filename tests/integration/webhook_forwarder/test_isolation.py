@@ -125,6 +125,43 @@ async def test_a_removed_endpoint_is_drained_and_then_gone(bench, receiver):
     assert f'events_total{{endpoint="ci",result="delivered"}} {float(len(ids))}' in text
 
 
+async def test_an_endpoint_that_comes_back_goes_on_with_its_queue(bench, receivers):
+    """Taken out while it was down, and put back at another address: what waited is delivered there."""
+    down, well = await receivers(), await receivers()
+    down.answer = lambda call: 503
+    async with bench.forwarding(bench.endpoint("ci", down.url)):
+        await bench.bound("ci")
+        ids = await bench.publish(*[bench.event() for _ in range(5)])
+        await down.until(lambda: down.calls)
+        bench.write()
+        await bench.until_scraped('reloads_total{result="taken"} 1.0')
+        bench.write(bench.endpoint("ci", well.url))
+        await well.until(lambda: len(well.taken) >= 5)
+        await bench.bound("ci")
+        ids += await bench.publish(bench.event())
+        await well.until(lambda: len(well.taken) >= 6)
+
+    assert ids == well.taken
+
+
+async def test_smaller_batches_change_no_order(bench, receiver):
+    """An endpoint fails, its channel closed at each wait, and its batches become smaller: what waits keeps its order."""
+    receiver.answer = lambda call: 503
+    endpoint = bench.endpoint("ci", receiver.url, retry={"schedule": [0.2], "give_up_after": "72h"})
+    async with bench.forwarding(endpoint, webhooks_hold_seconds=0.05):
+        await bench.bound("ci")
+        ids = await bench.publish(*[bench.event() for _ in range(300)])
+        await receiver.until(lambda: len(receiver.calls) >= 3)
+        bench.write({**endpoint, "batch": {"max_events": 5, "max_ms": 20}})
+        await bench.until_scraped('reloads_total{result="taken"} 1.0')
+        before = len(receiver.calls)
+        await receiver.until(lambda: len(receiver.calls) >= before + 4)
+        receiver.answer = lambda call: 200
+        await receiver.until(lambda: len(receiver.taken) >= 300)
+
+    assert ids == receiver.taken
+
+
 async def test_a_key_is_rotated_without_a_restart_and_without_a_call_that_does_not_verify(bench, receiver):
     """The old key, then the new one in front of it, then the new one alone: an independent verifier says who knows."""
     old, new = SECRET, "whsec_" + "QUJD" * 8

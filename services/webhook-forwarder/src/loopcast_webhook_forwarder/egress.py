@@ -32,6 +32,8 @@ CONNECT_SECONDS = 5.0
 BODY_SECONDS = 5.0
 """For an answer's body, whose status is known by then."""
 KEEP_ALIVE_SECONDS = 15.0
+MAX_AT_ONCE = 1024 * 1024
+"""From here on aiohttp warns of bodies that are written at once."""
 MAX_HEAD_LINE = 8190
 MAX_HEAD_LINES = 128
 
@@ -121,7 +123,7 @@ class Egress:
     ) -> Answer:
         assert self._session is not None
         response = await self._session.post(
-            URL(url, encoded=True), data=io.BytesIO(body), headers=headers, allow_redirects=False
+            URL(url, encoded=True), data=_payload(body), headers=headers, allow_redirects=False
         )
         try:
             # The status is known and counts: how the body comes can make it neither better nor worse.
@@ -132,6 +134,11 @@ class Egress:
         return Answer(
             status=response.status, body=read, retry_after=parse_retry_after(response.headers.get("Retry-After"), now)
         )
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """Written at once while it is small; in parts where writing it at once would hold up the other endpoints."""
+    return body if len(body) < MAX_AT_ONCE else io.BytesIO(body)
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:

@@ -22,6 +22,7 @@ class Fleet:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._runners: dict[str, Runner] = {}
+        self._retiring: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
@@ -34,13 +35,14 @@ class Fleet:
             if runner is None or runner.setup != setup:
                 self._replace(name, Runner(setup, self._shared))
         for name in self._runners.keys() - setups.keys():
-            self._runners.pop(name).retire()
+            self._retiring[name] = self._runners.pop(name)
+            self._retiring[name].retire()
 
     async def drain(self) -> None:
         """End every runner after the call that it is at."""
-        runners, self._runners = list(self._runners.values()), {}
-        for runner in runners:
+        for runner in (*self._runners.values(), *self._retiring.values()):
             runner.stop()
+        self._runners, self._retiring = {}, {}
         tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks)
@@ -53,7 +55,8 @@ class Fleet:
             await asyncio.wait(self._tasks.values())
 
     def _replace(self, name: str, runner: Runner) -> None:
-        former, task = self._runners.get(name), self._tasks.get(name)
+        # One that is back in the file before its queue was empty goes on with that queue.
+        former, task = self._runners.get(name) or self._retiring.pop(name, None), self._tasks.get(name)
         self._runners[name] = runner
         if former is not None:
             former.stop()
@@ -77,6 +80,9 @@ class Fleet:
         fresh = Runner(runner.setup, self._shared)
         if self._runners.get(name) is runner:
             self._runners[name] = fresh
+        elif self._retiring.get(name) is runner:
+            self._retiring[name] = fresh
+            fresh.retire()
         else:
             fresh.stop()
         return fresh

@@ -39,16 +39,20 @@ class Holding:
         mine, known = self._progress, self._stream.state.progress
         return mine is not None and (known.epoch < mine.epoch or known.holder == self._replica)
 
-    async def claim(self, event_bytes: float = 0.0) -> bool:
+    async def claim(self, *, event_bytes: float = 0.0, ahead: int = 0) -> bool:
         """
-        Take the endpoint over: whether this replica has it. Where it is known how large events are, it is written down.
+        Take the endpoint over: whether this replica has it. What is known of its events and queue is written down too.
 
         Raises:
             BrokerError: it is not known who has it.
         """
         known = self._stream.state.progress
         claimed = replace(
-            known, epoch=known.epoch + 1, holder=self._replica, event_bytes=event_bytes or known.event_bytes
+            known,
+            epoch=known.epoch + 1,
+            holder=self._replica,
+            event_bytes=event_bytes or known.event_bytes,
+            ahead=max(ahead, known.ahead),
         )
         try:
             state = await self._stream.sync(Record(progress=claimed))

@@ -165,7 +165,9 @@ class Operator:
         queue = webhook_dead_letters(name).name
         there = min(limit, MAX_LOOK, await self._objects.depth(queue) or 0)
         if there:
-            async with self._given(queue, there) as batches:
+            # All that can be had, whatever is asked for: the broker puts a part of what it took back once before behind
+            # the rest, and all of it in its place.
+            async with self._given(queue, MAX_LOOK) as batches:
                 async for batch in batches:
                     found += [_described(delivery) for delivery in batch]
                     if len(found) >= there:

@@ -59,6 +59,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came back last that was no success."""
     event_bytes: float = 0.0
     """How large its events are on average; 0 while nobody has seen one."""
+    ahead: int = 0
+    """The most that was ever asked for before the first was acknowledged."""
     spill: Spill | None = None
 
 
