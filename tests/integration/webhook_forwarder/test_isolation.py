@@ -145,7 +145,7 @@ async def test_an_endpoint_that_comes_back_goes_on_with_its_queue(bench, receive
 
 
 async def test_smaller_batches_change_no_order(bench, receiver):
-    """An endpoint fails, its channel closed at each wait, and its batches become smaller: what waits keeps its order."""
+    """An endpoint fails, its channel closed at each wait, its batches become smaller: what waits keeps its order."""
     receiver.answer = lambda call: 503
     endpoint = bench.endpoint("ci", receiver.url, retry={"schedule": [0.2], "give_up_after": "72h"})
     async with bench.forwarding(endpoint, webhooks_hold_seconds=0.05):
