@@ -14,8 +14,10 @@ def alarm(broker):
     broker.ctl("set_vm_memory_high_watermark", "0.6")
 
 
-async def test_an_alarm_stops_no_delivery(bench, receiver, alarm):
+async def test_an_alarm_stops_no_delivery(bench, receiver, alarm, monkeypatch):
     """An endpoint recovers during a memory alarm: its state cannot be written, its events arrive all the same."""
+    # How long the first record waits for a broker that does not say at once that it takes nothing.
+    monkeypatch.setattr("loopcast_webhook_forwarder.state_stream.PUBLISH_SECONDS", 1.0)
     receiver.answer = lambda call: 503
     async with bench.forwarding(bench.endpoint("ci", receiver.url, retry=QUICK, breaker_failures=2)):
         await bench.bound("ci")

@@ -23,6 +23,7 @@ from loopcast.metrics import Metrics
 from loopcast.routing import matches
 from loopcast.settings import WebhookForwarderSettings
 from loopcast.topology import webhook_dead_letters, webhook_queue
+from loopcast_webhook_forwarder.backlog import Backlog
 from loopcast_webhook_forwarder.batching import Collector, Parcel
 from loopcast_webhook_forwarder.catch_up import TOKEN, CatchUp, Ward
 from loopcast_webhook_forwarder.courier import Courier, Ended, Job
@@ -47,9 +48,6 @@ BATCHES_AHEAD = 5
 How many batches are asked for before the first is acknowledged: a quorum queue gives more only once it has written an
 acknowledgement to the disk, which takes as long as a call or two.
 """
-
-UNSEEN_EVENT_BYTES = 4096
-"""What an event is taken for where none was seen yet: it lies in the log too, so a queue left early costs little."""
 
 LOOK_SECONDS = 1.0
 RETIRING_SECONDS = 3.0
@@ -99,8 +97,10 @@ class Runner:
         self._matches = functools.lru_cache(maxsize=4096)(
             lambda key: any(matches(pattern, key) for pattern in setup.endpoint.patterns)
         )
-        self._backlog = 0
-        self._event_bytes = 0.0
+        self._backlog = Backlog(
+            max_events=shared.settings.webhooks_max_backlog_events,
+            max_bytes=shared.settings.webhooks_max_backlog_bytes,
+        )
         self._ahead = 0
         self._catch_up = CatchUp(
             shared.client,
@@ -167,21 +167,16 @@ class Runner:
             elif self._may_consume():
                 await self._consume(courier)
             else:
-                await self._nap(LOOK_SECONDS)
+                left = self._stream.state.waits_until() - time.time()
+                await self._nap(min(LOOK_SECONDS, left) if left > 0 else LOOK_SECONDS)
 
     def _may_consume(self) -> bool:
         state = self._stream.state
         return state.control.mode == "running" and state.waits_until() <= time.time()
 
     def _is_over_bound(self) -> bool:
-        settings = self._shared.settings
-        if self._retiring or self._holding.state.progress.spill is not None:
-            return False
-        size = self._event_bytes or self._holding.state.progress.event_bytes or UNSEEN_EVENT_BYTES
-        return (
-            self._backlog > settings.webhooks_max_backlog_events
-            or self._backlog * size > settings.webhooks_max_backlog_bytes
-        )
+        progress = self._holding.state.progress
+        return not self._retiring and progress.spill is None and self._backlog.is_over(progress.event_bytes)
 
     async def _leave_queue(self) -> None:
         """Take the endpoint over and leave its queue, or complete what one that died began."""
@@ -191,10 +186,10 @@ class Runner:
             if self._holding.state.progress.spill is not None:
                 await self._catch_up.resume()
             elif self._is_over_bound():
-                await self._catch_up.leave(self._backlog)
+                await self._catch_up.leave(self._backlog.events)
         finally:
             self._holding.release()
-            self._backlog = 0
+            self._backlog.events = 0
 
     async def _make_queue_again(self) -> None:
         """Somebody deleted the queue: what comes from now on shall not be lost to this endpoint too."""
@@ -252,7 +247,7 @@ class Runner:
                 # Those before it took so long: consumed anew, it comes again, and was held for no time.
                 return
             generation = inbox.generation
-            self._weigh(parcel)
+            self._backlog.weigh(parcel)
             if claimed != generation or not self._holding.held:
                 if not await self._claim() or self._must_close():
                     return
@@ -260,13 +255,6 @@ class Runner:
             lost = functools.partial(inbox.lost, generation)
             if await self._settle(parcel, inbox, courier, lost) is Ended.LEFT and not lost():
                 return
-
-    def _weigh(self, parcel: Parcel) -> None:
-        """Learn how large events are: the broker tells how many wait, not how much they are."""
-        sizes = [len(event.body) for event in parcel.events if event.type != TOKEN]
-        if sizes:
-            size = sum(sizes) / len(sizes)
-            self._event_bytes = size if not self._event_bytes else 0.9 * self._event_bytes + 0.1 * size
 
     async def _settle(self, parcel: Parcel, inbox: Inbox, courier: Courier, lost: Callable[[], bool]) -> Ended:
         if parcel.events and parcel.events[0].type == TOKEN:
@@ -286,7 +274,7 @@ class Runner:
         if ended is Ended.DONE:
             inbox.ack(token.last_tag)
             # What was measured before says nothing of a queue that was worked off up to its token.
-            self._backlog = 0
+            self._backlog.events = 0
         return ended
 
     def _is_over(self) -> bool:
@@ -294,7 +282,7 @@ class Runner:
 
     async def _claim(self) -> bool:
         try:
-            return await self._holding.claim(event_bytes=self._event_bytes, ahead=self._ahead)
+            return await self._holding.claim(event_bytes=self._backlog.event_bytes, ahead=self._ahead)
         except BrokerError as error:
             self._log.warning("endpoint_not_claimed", reason=str(error))
             await self._nap(LOOK_SECONDS)
@@ -391,7 +379,7 @@ class Runner:
             self._wake.set()
         dead = await self._objects.depth(webhook_dead_letters(self._name).name)
         self._instruments.depth(queue or 0, dead or 0)
-        self._backlog = queue or 0
+        self._backlog.events = queue or 0
         if self._is_over_bound():
             self._wake.set()
         self._instruments.state(self._holding.state, time.time())
