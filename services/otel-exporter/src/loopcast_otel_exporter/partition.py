@@ -80,6 +80,9 @@ class Partition:
             try:
                 if self._may():
                     await self._try()
+                else:
+                    # Others have it: what became of a connection for it that this replica had once says nothing now.
+                    self._meter.unneeded()
                 reason = ""
             except BrokerError as error:
                 self._meter.down()

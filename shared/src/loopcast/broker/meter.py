@@ -30,6 +30,11 @@ class ConnectionMeter:
         lost.inc(self._stands)
         self._set(stands=False)
 
+    def unneeded(self) -> None:
+        """It is not wanted any more, for now: neither there nor lost."""
+        self._stands = False
+        self._metrics.remove(inventory.BROKER_CONNECTED, connection=self._connection)
+
     def _set(self, *, stands: bool) -> None:
         self._stands = stands
         self._metrics.gauge(inventory.BROKER_CONNECTED, connection=self._connection).set(stands)

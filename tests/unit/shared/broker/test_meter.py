@@ -37,3 +37,17 @@ def test_what_stood_and_went_is_a_loss_and_what_never_stood_is_none() -> None:
     assert [lines(0.0, 0.0), lines(1.0, 0.0), lines(0.0, 1.0)] == [
         [line for line in found if "_created" not in line] for found in (before, stands, said(metrics))
     ]
+
+
+def test_a_connection_that_is_no_longer_needed_is_neither_there_nor_lost() -> None:
+    """A partition that went to another replica while the broker was away leaves no alert behind, and may come back."""
+    metrics = Metrics("test", "1")
+    meter = ConnectionMeter(metrics, "lease.3")
+    meter.down()
+    meter.unneeded()
+    meter.unneeded()
+    without = said(metrics)
+    meter.up()
+
+    assert not any("broker_connected" in line for line in without)
+    assert 'loopcast_broker_connected{connection="lease.3"} 1.0' in said(metrics)
