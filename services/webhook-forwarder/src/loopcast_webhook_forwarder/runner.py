@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -364,12 +365,16 @@ class Runner:
                 await self._wake.wait()
 
     async def _measure_again_and_again(self) -> None:
+        seconds = self._shared.settings.webhooks_depth_seconds
+        # Endpoints start together: measured together, they would hold up each other's deliveries each time.
+        pause = seconds * random.random()  # noqa: S311 - spread, not a secret
         while True:
             try:
                 await self._measure()
             except BrokerError as error:
                 self._log.debug("endpoint_not_measured", reason=str(error))
-            await asyncio.sleep(self._shared.settings.webhooks_depth_seconds)
+            await asyncio.sleep(pause)
+            pause = seconds
 
     async def _measure(self) -> None:
         queue = await self._objects.depth(self._queue)
