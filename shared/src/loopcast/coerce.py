@@ -40,7 +40,16 @@ def encode(event: object) -> tuple[bytes, int]:
     """`event` as compact JSON in one line, and how many of its values and keys were changed. Never raises."""
     try:
         body = _dumps(event)
-        if type(event) is dict and _is_faithful(event, body):
+        # Whether `body` says what a flat event did, judged by loops in C: msgspec writes NaN as null and takes sets,
+        # bytes, datetimes and numbers as keys without a word. Whatever is not flat goes the slow way.
+        if (
+            type(event) is dict
+            and _KEYS.issuperset(map(type, event))
+            and (
+                _EXACT.issuperset(map(type, event.values()))
+                or (b"null" not in body and _FLAT.issuperset(map(type, event.values())))
+            )
+        ):
             return body, 0
     except Exception:  # noqa: BLE001, S110 - the slow way below says what was wrong with it
         pass
@@ -49,20 +58,6 @@ def encode(event: object) -> tuple[bytes, int]:
         return _dumps(coercion.value(event, 0)), coercion.count
     except Exception:  # noqa: BLE001 - at the end of the stack even this module's own calls can fail
         return b'{"unencodable":true}', 1
-
-
-def _is_faithful(event: dict[object, object], body: bytes) -> bool:
-    """
-    Whether `body` says what a flat `event` did, judged by loops in C.
-
-    msgspec writes NaN as null and takes sets, bytes, datetimes and numbers as keys without a word, so the types must
-    be looked at; whatever is not flat goes the slow way.
-    """
-    if not _KEYS.issuperset(map(type, event)):
-        return False
-    if _EXACT.issuperset(map(type, event.values())):
-        return True
-    return b"null" not in body and _FLAT.issuperset(map(type, event.values()))
 
 
 class _Coercion:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from loopcast.relays.little_loops import LittleLoopsSource
     from loopcast.sdk.transport import LoopcastTransport
 
 __all__ = ["LittleLoopsExtension"]
@@ -70,14 +69,14 @@ class _Feed:
     transport: LoopcastTransport
 
     def __init__(self) -> None:
-        from loopcast.relays.little_loops import LittleLoopsSource, running_folder
+        from loopcast.relays.little_loops import LittleLoopsSource, is_past, running_folder
         from loopcast.sdk.configuration import spool_folder
         from loopcast.sdk.transport import LoopcastTransport
 
         self.transport = LoopcastTransport()
         root = spool_folder(None, os.environ)
-        self._source: LittleLoopsSource = LittleLoopsSource(self.transport, running_folder(Path()), root, from_end=True)
-        # What was there before is not of this process's loops, and is passed over before the loop goes on.
+        # What is over is not of this process's loops, and is passed over before the loop goes on.
+        self._source = LittleLoopsSource(self.transport, running_folder(Path()), root, from_end=is_past)
         self._try_step()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loopcast-relay", daemon=True)

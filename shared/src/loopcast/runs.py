@@ -121,9 +121,10 @@ class Runs:
         self._memory = _Memory(VERSION, {})
         self._last: Identity | None = None
 
-    def identify(self, event: Mapping[str, object]) -> Identity:
-        """The run of `event`, the next one of this source."""
-        type_, depth = event_type(event), _depth(event)
+    def identify(self, event: Mapping[str, object], type_: str | None = None) -> Identity:
+        """The run of `event`, the next one of this source; `type_` is its type, where the caller knows that."""
+        type_ = type_ or event_type(event)
+        depth = 0 if event.get("depth") is None else _depth(event)
         if depth == 0 and self._last is not None:
             if type_ not in _SPECIAL:
                 return self._last
@@ -278,7 +279,7 @@ class Runs:
         if type_ == "loop_start":
             frames[depth] = Frame(_text(event, "loop") or self._loop(depth), started=normalize_time(event.get("ts")))
         if type_ == "state_enter":
-            frame = frames.setdefault(depth, Frame())
+            frame = frames.get(depth) or frames.setdefault(depth, Frame())
             frame.state, iteration = _text(event, "state"), event.get("iteration")
             frame.iteration = iteration if type(iteration) is int and 0 <= iteration < 2**53 else None
 
@@ -325,6 +326,8 @@ def _depth(event: Mapping[str, object]) -> int:
 
 def _text(event: Mapping[str, object], name: str) -> str | None:
     value = event.get(name)
+    if type(value) is str and value.isascii():
+        return value[:MAX_NAME] or None
     if not isinstance(value, str) or not value:
         return None
     return value[:MAX_NAME].encode("utf-8", "replace").decode()

@@ -38,12 +38,12 @@ class Strands:
         self._name: object = None
         self._runs = make()
 
-    def identify(self, event: Mapping[str, object]) -> Identity:
-        """The run of `event`, the next one of this source."""
+    def identify(self, event: Mapping[str, object], type_: str | None = None) -> Identity:
+        """The run of `event`, the next one of this source; `type_` is its type, where the caller knows that."""
         name = event.get("run_id")
         if name != self._name and self._split and isinstance(name, str) and name:
             self._turn(event, name)
-        return self._runs.identify(event)
+        return self._runs.identify(event, type_)
 
     @property
     def runs(self) -> Runs:

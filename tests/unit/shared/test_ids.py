@@ -36,6 +36,16 @@ def test_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first < ids.uuid7()
 
 
+def test_more_than_a_millisecond_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still makes ids that differ and sort, also beyond the 4,096 that a millisecond counts."""
+    still = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: still)
+    made = [ids.uuid7() for _ in range(10_000)]
+
+    assert sorted(set(made)) == made
+    assert {(7, uuid.RFC_4122)} == {(uuid.UUID(id_).version, uuid.UUID(id_).variant) for id_ in made}
+
+
 def test_threads() -> None:
     """Threads that make ids at once never make one twice."""
     made: list[list[str]] = [[] for _ in range(4)]
@@ -64,6 +74,27 @@ def test_fork() -> None:
     _, status = os.waitpid(child, 0)
 
     assert 0 == os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_in_a_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that was forked in the middle of a millisecond makes other ids in it than its parent."""
+    still = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: still)
+    ids.uuid7()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, "".join(ids.uuid7() for _ in range(50)).encode())
+        os._exit(0)
+    mine = {ids.uuid7() for _ in range(50)}
+    os.waitpid(child, 0)
+    others = os.read(reading, 50 * 36).decode()
+    os.close(reading)
+    os.close(writing)
+
+    assert 100 == len(mine | {others[at : at + 36] for at in range(0, len(others), 36)})
 
 
 def test_emitter() -> None:

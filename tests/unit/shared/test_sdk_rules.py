@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopcast.errors import ConfigurationError, InvalidExperiment
-from loopcast.events import parse, slice_data
+from loopcast.events import normalize_time, parse, slice_data
 from loopcast.sdk.configuration import DEFAULT_BYTES, DEFAULT_URL, project_of, resolve, spool_folder
 from loopcast.sdk.counters import EVERY_SECONDS, Complaints
 from loopcast.sdk.stamping import Stamper
@@ -164,6 +164,22 @@ def test_times(ts, time):
     found = parse(Stamper("e").stamp({"ts": ts})).time
 
     assert found == time if time else found.startswith("20")
+
+
+@given(
+    st.lists(st.text("0123456789x²+", min_size=4, max_size=8), min_size=1), st.sampled_from(["+00:00", "Z", "+01:00"])
+)
+def test_times_of_one_second_are_each_read(fractions, zone):
+    """A time that looks like the one before is a time only where it is one by itself."""
+    stamper = Stamper("e")
+    stamper.stamp({"ts": "2026-11-20T17:38:28.606955+00:00"})
+    for fraction in fractions:
+        ts = f"2026-11-20T17:38:28.{fraction}{zone}"
+        found, alone = (parse(s.stamp({"ts": ts})).time for s in (stamper, Stamper("e")))
+        normal = normalize_time(ts)
+
+        assert normal is None or [normal, normal] == [found, alone]
+        assert (normal is None) == (not found.startswith("2026-11-20T1"))
 
 
 def test_runs_and_resumes_are_told():

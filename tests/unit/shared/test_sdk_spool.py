@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from loopcast.sdk.folder import left_over, make_folder
 from loopcast.sdk.framing import HEAD_BYTES, MARK, frame, unframe
+from loopcast.sdk.segments import FileSegment, MemorySegment
 from loopcast.sdk.spool import DISK_AGAIN_SECONDS, Spool
 
 BASE = "http://127.0.0.1:1"
@@ -126,6 +128,22 @@ def test_the_spool_loses_count_of_nothing(tmp_path, records, capacity, kind, act
     spool.close()
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=30)), st.integers(0, 500), st.integers(0, 500))
+def test_memory_reads_like_a_file(tmp_path, records, offset, size):
+    """A segment in memory gives the very bytes that a file gives, from any place, so that it can become one."""
+    with tempfile.TemporaryDirectory(dir=tmp_path) as name:
+        file, memory = FileSegment(Path(name) / "1", 1), MemorySegment(1)
+        for record in records:
+            file.append(record)
+            memory.append(record)
+        read = file.read(offset, size), memory.read(offset, size)
+        file.close()
+
+    assert file.size == memory.size
+    assert read[0] == read[1]
+
+
 @pytest.mark.parametrize("full", ["drop_oldest", "drop_newest"])
 def test_a_full_spool_follows_its_policy(tmp_path, full):
     """The newest stay, or the oldest; what is on its way is never dropped."""
@@ -193,7 +211,7 @@ def test_a_delivered_spool_leaves_nothing(tmp_path):
 def test_nobody_takes_the_spool_of_a_process_that_lives(tmp_path):
     """A spool is sent by the one that holds it, and by one other at a time when that is dead."""
     mine = folder(tmp_path)
-    mine.segment(1).append(frame(b"mine"))
+    mine.segment(1).append(b"mine")
 
     assert [] == left_over(tmp_path, BASE)
     mine.close(remove=False)
@@ -207,7 +225,7 @@ def test_nobody_takes_the_spool_of_a_process_that_lives(tmp_path):
 def test_the_folder_is_the_users_alone(tmp_path):
     """What an agent says is nobody else's to read."""
     held = folder(tmp_path / "new")
-    held.segment(1).append(frame(b"secret"))
+    held.segment(1).append(b"secret")
 
     assert {0o700} == {path.stat().st_mode & 0o777 for path in (tmp_path / "new", held.path)}
     assert 0o600 == (held.path / "00000001.events").stat().st_mode & 0o777
@@ -230,7 +248,7 @@ def test_damage_in_a_left_over_spool_is_counted(tmp_path):
     held = folder(tmp_path)
     segment = held.segment(1)
     for n in range(10):
-        segment.append(frame(b"record %d" % n))
+        segment.append(b"record %d" % n)
     held.close(remove=False)
     path = next(tmp_path.glob("*/*.events"))
     content = bytearray(path.read_bytes())

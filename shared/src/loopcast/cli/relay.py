@@ -93,7 +93,7 @@ def little_loops(
     running = running_folder(folder)
 
     def source(transport: LoopcastTransport, root: Path | None) -> Source:
-        return LittleLoopsSource(transport, running, root, from_end=at_end)
+        return LittleLoopsSource(transport, running, root, from_end=lambda _: at_end)
 
     _relay(source, experiment or project_of(folder.absolute()), url, data, once=once, name=str(running))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,13 @@ from loopcast.relays.lines import Counts
 if TYPE_CHECKING:
     from loopcast.sdk.transport import LoopcastTransport
 
-__all__ = ["LittleLoopsSource", "running_folder"]
+__all__ = ["LittleLoopsSource", "is_past", "running_folder"]
 
 SUFFIX = ".events.jsonl"
 SCAN_SECONDS = 0.2
 HELD_SECONDS = 1.0
 """How often a file that another relay follows is asked for: that one may end."""
+BEGINNING_SECONDS = 10.0
 
 
 def running_folder(folder: Path) -> Path:
@@ -44,15 +46,18 @@ class LittleLoopsSource:
         transport: takes the events.
         folder: as :func:`running_folder` gives it; need not exist yet.
         root: where places are kept.
-        from_end: whether files that are there already, and were never followed, begin at their end.
+        from_end: which of the files that are there already, and were never followed, begin at their end.
     """
 
-    def __init__(self, transport: LoopcastTransport, folder: Path, root: Path | None, *, from_end: bool) -> None:
+    def __init__(
+        self, transport: LoopcastTransport, folder: Path, root: Path | None, *, from_end: Callable[[Path], bool]
+    ) -> None:
         self.counts = Counts()
         self._transport = transport
         self._folder = folder
         self._root = root
         self._from_end = from_end
+        self._scanned = False
         self._relays: dict[Path, FileRelay] = {}
         self._held: dict[Path, float] = {}
         self._scan_at = float("-inf")
@@ -95,7 +100,7 @@ class LittleLoopsSource:
                 self._transport,
                 path,
                 self._root,
-                from_end=self._from_end,
+                from_end=not self._scanned and self._from_end(path),
                 counts=self.counts,
                 alive=lambda path=path: process_of(path),  # type: ignore[misc]
             )
@@ -105,22 +110,44 @@ class LittleLoopsSource:
                 relay.close()
                 self._held[path] = now + HELD_SECONDS
         # What comes from now on is new.
-        self._from_end = False
+        self._scanned = True
+
+
+def is_past(events: Path) -> bool:
+    """
+    Whether that file is of a loop that runs no more.
+
+    Where little-loops has not said yet which process it is, a file that was written to a moment ago is of one that
+    begins: its own relay may come after another's, and must find the file's beginning still to be sent.
+    """
+    pid = _pid(events)
+    if pid is not None:
+        return not _lives(pid)
+    try:
+        return time.time() - events.stat().st_mtime > BEGINNING_SECONDS
+    except OSError:
+        return False
 
 
 def process_of(events: Path) -> int | None:
     """The process of the loop whose events are in that file, None where it is not known to live."""
+    pid = _pid(events)
+    return pid if pid is not None and _lives(pid) else None
+
+
+def _pid(events: Path) -> int | None:
     stem = events.name.removesuffix(SUFFIX)
-    pid = _number(events.with_name(f"{stem}.pid")) or _pid_in_state(events.with_name(f"{stem}.state.json"))
-    if pid is None:
-        return None
+    return _number(events.with_name(f"{stem}.pid")) or _pid_in_state(events.with_name(f"{stem}.state.json"))
+
+
+def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return None
+        return False
     except OSError:  # Another user's, so it lives.
         pass
-    return pid
+    return True
 
 
 def _number(path: Path) -> int | None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import Protocol
+
+from loopcast.sdk.framing import HEAD_BYTES, frame
 
 __all__ = ["FileSegment", "MemorySegment", "Segment"]
 
@@ -26,8 +29,8 @@ class Segment(Protocol):
     waiting: int
     """Records in it that were not taken yet; kept by the spool."""
 
-    def append(self, frame: bytes) -> bool:
-        """Add `frame`, wholly or, where that cannot be, not at all: False."""
+    def append(self, record: bytes) -> bool:
+        """Add `record` in a frame, wholly or, where that cannot be, not at all: False."""
         ...
 
     def read(self, offset: int, size: int) -> bytes:
@@ -71,14 +74,18 @@ class FileSegment:
         self.error = ""
         os.lseek(self._file, self.size, os.SEEK_SET)
 
-    def append(self, frame: bytes) -> bool:
-        """Add `frame`; after False `error` says why, and what was written of it counts as torn."""
+    def append(self, record: bytes) -> bool:
+        """Add `record`; after False `error` says why, and what was written of it counts as torn."""
+        return self.write(frame(record))
+
+    def write(self, frames: bytes) -> bool:
+        """Add what is framed already, as :meth:`append` does."""
         try:
-            written = os.write(self._file, frame)
+            written = os.write(self._file, frames)
         except OSError as error:
             self.error = error.strerror or str(error)
             return False
-        if written != len(frame):
+        if written != len(frames):
             self.error = "No space left on device"
             with contextlib.suppress(OSError):
                 # What comes next is to be written over the torn piece, not behind it.
@@ -120,19 +127,26 @@ class MemorySegment:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self._bytes = bytearray()
+        self._records: list[bytes] = []
+        self._starts: list[int] = []
         self.size = 0
         self.waiting = 0
 
-    def append(self, frame: bytes) -> bool:
-        """Add `frame`."""
-        self._bytes += frame
-        self.size += len(frame)
+    def append(self, record: bytes) -> bool:
+        """Add `record`. It gets its frame when somebody reads, so that the caller does not wait for the checksum."""
+        self._starts.append(self.size)
+        self._records.append(record)
+        self.size += len(record) + HEAD_BYTES
         return True
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes from `offset`, fewer at the end."""
-        return bytes(self._bytes[offset : offset + size])
+        first = bisect_right(self._starts, offset) - 1
+        if first < 0:
+            return b""
+        past = bisect_left(self._starts, offset + size)
+        skipped = offset - self._starts[first]
+        return b"".join(map(frame, self._records[first:past]))[skipped : skipped + size]
 
     def sync(self) -> None:
         """Nothing to force anywhere."""
@@ -142,5 +156,6 @@ class MemorySegment:
 
     def delete(self) -> None:
         """Let go of the bytes."""
-        self._bytes.clear()
+        self._records.clear()
+        self._starts.clear()
         self.size = 0

@@ -67,7 +67,8 @@ class Sender:
         self._look = float("-inf")
         self._complaints = Complaints()
         self._thread: threading.Thread | None = None
-        self._idle = False
+        self.idle = True
+        """Whether it must be woken: it was not started, or it waits for something to send. Guarded by the lock."""
         # A bare lock and not an Event: a signal handler may call send in the middle of send, and would wait for ever
         # for the lock inside an Event that its own thread holds.
         self._gate = threading.Lock()
@@ -84,8 +85,8 @@ class Sender:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="loopcast-sender", daemon=True)
             self._thread.start()
-        if self._idle:
-            self._idle = False
+        if self.idle:
+            self.idle = False
             self._open_gate()
 
     def hurry(self) -> None:
@@ -167,8 +168,8 @@ class Sender:
 
     def _rest(self) -> None:
         with self._lock:
-            self._idle = not self._own.waiting
-            if not self._idle:
+            self.idle = not self._own.waiting
+            if not self.idle:
                 return
         self._gate.acquire(timeout=min(self._heart.until(time.monotonic()), INHERIT_SECONDS))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from loopcast.sdk.folder import SpoolFolder
-from loopcast.sdk.framing import HEAD_BYTES, frame, unframe
+from loopcast.sdk.framing import HEAD_BYTES, unframe
 from loopcast.sdk.segments import MemorySegment, Segment
 
 __all__ = ["Batch", "Spool"]
@@ -49,6 +49,7 @@ class Spool:
         self._capacity = capacity
         self._drop_oldest = full == "drop_oldest"
         self._make = make
+        self._volatile = make is None
         self._folder: SpoolFolder | None = None
         self._segment_bytes = min(MAX_SEGMENT_BYTES, max(MIN_SEGMENT_BYTES, capacity // 8))
         self._segments: deque[Segment] = deque()
@@ -100,16 +101,32 @@ class Spool:
     def append(self, record: bytes) -> int:
         """Keep `record`; return how many, it included, had to be dropped for that."""
         cost = len(record) + HEAD_BYTES
+        size = self._size + cost
+        tail = self._tail
+        if (
+            tail is not None
+            and size <= self._capacity
+            and tail.size + cost <= self._segment_bytes
+            and (tail.durable or self._volatile)
+            and tail.append(record)
+        ):
+            tail.waiting += 1
+            self._size = size
+            self.waiting += 1
+            return 0
+        return self._append_elsewhere(record, cost)
+
+    def _append_elsewhere(self, record: bytes, cost: int) -> int:
+        """Make room, or a segment, or find out that the disk takes no more."""
         dropped = 0
         if self._size + cost > self._capacity:
             dropped = self._make_room(cost) if self._drop_oldest else 0
             if self._size + cost > self._capacity:
                 return dropped + 1
-        framed = frame(record)
         tail = self._tail
         if tail is None or tail.size + cost > self._segment_bytes or not (tail.durable or self._stays_in_memory()):
             tail = self._roll()
-        while not tail.append(framed):
+        while not tail.append(record):
             self._refused(getattr(tail, "error", ""))
             tail = self._roll()
         tail.waiting += 1
@@ -243,7 +260,7 @@ class Spool:
                 file = self._folder.segment(segment.number)
             except OSError:
                 return
-            if not file.append(segment.read(0, segment.size)):
+            if not file.write(segment.read(0, segment.size)):
                 file.delete()
                 return
             file.waiting = segment.waiting

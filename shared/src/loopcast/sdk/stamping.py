@@ -74,7 +74,9 @@ class Stamper:
         self._prepared: tuple[object, ...] = ()
         self._before_type = self._before_time = self._before_number = self._before_data = ""
         self._numbers: dict[str, int] = {}
+        # What lies between the id and the time, by the type that the event names; of one run.
         self._types: dict[str, str] = {}
+        self._second = ""
         self.emitter = new_emitter()
         self.coerced = 0
         """Values and keys that JSON has no place for and that were changed."""
@@ -108,24 +110,43 @@ class Stamper:
         """The CloudEvent of `event`, compact, `data` last; `named` says the run where the event itself does not."""
         data, coerced = encode(event)
         self.coerced += coerced
-        identity = self.runs.identify(named or event)
+        type_ = event_type(event)
+        identity = self.runs.identify(event, type_) if named is None else self.runs.identify(named)
+        if identity is not self._identity:
+            self._turn(identity)
+        number = self._number(identity.run)
+        ts = event.get("ts")
+        # As little-loops writes it, in the same second as the one before: only the digits behind that differ.
+        if type(ts) is str and ts[:20] == self._second and ts[26:] == "+00:00" and ts[20:26].isdigit() and ts.isascii():
+            time_ = ts[:26] + "Z"
+        else:
+            time_ = self._time(ts)
+        head = (
+            f'{{"specversion":"1.0","id":"{self._new_id()}{self._types.get(type_) or self._type(type_)}{time_}'
+            f"{self._before_number}{str(number).zfill(20)}{self._before_data}"
+        )
+        return b"".join((head.encode("ascii"), data, b"}"))
+
+    def _turn(self, identity: Identity) -> None:
+        """Go on with `identity`, which is not the one of the event before, or does something to the run."""
         if identity.change is not None:
             self._remember(identity)
-        run = identity.run
-        number = self._numbers.get(run, 0) + 1
-        if number == 1 and len(self._numbers) >= MAX_RUNS:
+        if identity.run not in self._numbers and len(self._numbers) >= MAX_RUNS:
             self.renew()
-        self._numbers[run] = number
-        if identity is not self._identity and _shown(identity) != self._prepared:
+        if _shown(identity) != self._prepared:
             self._prepare(identity)
-        kind = event_type(event)
-        type_ = self._types.get(kind) or self._type(kind)
-        time_ = _time(event.get("ts"))
-        head = (
-            f'{{"specversion":"1.0","id":"{self._new_id()}{self._before_type}{type_}{self._before_time}{time_}'
-            f"{self._before_number}{number:020}{self._before_data}"
-        )
-        return b"%b%b}" % (head.encode("ascii"), data)
+        self._identity = identity
+
+    def _number(self, run: str) -> int:
+        number = self._numbers[run] = self._numbers.get(run, 0) + 1
+        return number
+
+    def _time(self, ts: object) -> str:
+        """The event's own time, else this moment."""
+        time_ = (None if ts is None else normalize_time(ts)) or format_time(_now())
+        if isinstance(ts, str) and ts[26:] == "+00:00" and time_ == ts[:26] + "Z":
+            self._second = ts[:20]
+        return time_
 
     def _remember(self, identity: Identity) -> None:
         """Let other processes know, before the event is anywhere: they may come the moment after."""
@@ -137,7 +158,7 @@ class Stamper:
     def _type(self, named: str) -> str:
         if len(self._types) >= MAX_TYPES:
             self._types.clear()
-        type_ = self._types[named] = coerce_type(named)
+        type_ = self._types[named] = f"{self._before_type}{coerce_type(named)}{self._before_time}"
         return type_
 
     def _prepare(self, identity: Identity) -> None:
@@ -151,7 +172,8 @@ class Stamper:
             f'"attempt":{identity.attempt}{parent},"emitter":"{self.emitter}","sequence":"'
         )
         self._before_data = '","resumed":true,"data":' if identity.resumed else '","data":'
-        self._identity, self._prepared = identity, _shown(identity)
+        self._types.clear()
+        self._prepared = _shown(identity)
 
 
 def _shown(identity: Identity) -> tuple[object, ...]:
@@ -161,8 +183,3 @@ def _shown(identity: Identity) -> tuple[object, ...]:
 
 def _now() -> int:
     return time.time_ns() // 1000
-
-
-def _time(ts: object) -> str:
-    """The event's own time, else this moment."""
-    return (None if ts is None else normalize_time(ts)) or format_time(_now())

@@ -193,7 +193,7 @@ class LoopcastTransport:
 
         complete = self.flush(timeout).complete
         with self._lock:
-            self._closed = True
+            self._closed = self._unlike = True
             self._unsaved += self._spool.abandon()
             stats = self._stats()
             place = self._spool.place
@@ -228,6 +228,7 @@ class LoopcastTransport:
         self._inside = False
         self._deferred: list[dict[str, Any]] = []
         self._closed = False
+        self._unlike = self._redact is not None
         self._emitted = self._full = self._redacted = self._failed = self._unsaved = 0
         self._spool = Spool(settings.max_bytes, settings.full, make_for(settings))
         heart = Heart(settings.path, self._stampers)
@@ -239,33 +240,31 @@ class LoopcastTransport:
     def _take(self, event: object, stamper: Stamper, named: dict[str, Any] | None = None) -> None:
         self._emitted += 1
         try:
-            record = None if self._closed else self._record(event, stamper, named)
-            if record is not None:
-                self._full += self._spool.append(record)
+            if self._unlike:
+                # After `close`, or with `redact`.
+                plain = self._redacted_form(event)
+                if plain is None:
+                    return
+            else:
+                plain = event if type(event) is dict else _as_dict(event)
+            self._full += self._spool.append(stamper.stamp(plain, named))
         except BaseException:
             self._failed += 1
             raise
-        if record is not None:
+        if self._sender.idle:
             self._sender.wake()
-        elif self._closed:
+
+    def _redacted_form(self, event: object) -> dict[str, Any] | None:
+        """What is kept of an event, None where it is dropped, which is counted."""
+        if self._closed:
             self._failed += 1
-
-    def _record(self, event: object, stamper: Stamper, named: dict[str, Any] | None) -> bytes | None:
-        plain: dict[str, Any] = event if type(event) is dict else _as_dict(event)
-        if self._redact is not None:
-            redacted = self._redacted_form(plain)
-            if redacted is None:
-                self._redacted += 1
-                return None
-            plain = redacted
-        return stamper.stamp(plain, named)
-
-    def _redacted_form(self, event: dict[str, Any]) -> dict[str, Any] | None:
-        assert self._redact is not None
-        try:
-            return self._redact(event)
-        except Exception:  # noqa: BLE001 - an event that could not be redacted must not leave
             return None
+        plain: dict[str, Any] = event if type(event) is dict else _as_dict(event)
+        redacted = None
+        with contextlib.suppress(Exception):  # An event that could not be redacted must not leave.
+            redacted = plain if self._redact is None else self._redact(plain)
+        self._redacted += redacted is None
+        return redacted
 
     def _stats(self) -> Stats:
         from loopcast.sdk.counters import Stats
@@ -317,7 +316,8 @@ class LoopcastTransport:
         closed = self._closed
         self._sender.forget()
         self._begin()
-        self._closed = closed
+        if closed:
+            self._closed = self._unlike = True
         for stamper in self._stampers:
             stamper.renew()
 

@@ -11,7 +11,7 @@ from scripted import ScriptedProducer
 from loopcast import LoopcastTransport
 from loopcast.relays.following import QUIET_POLLS
 from loopcast.relays.jsonl import JsonlSource
-from loopcast.relays.little_loops import LittleLoopsSource, process_of, running_folder
+from loopcast.relays.little_loops import LittleLoopsSource, is_past, process_of, running_folder
 from loopcast.repeats import Repeats
 
 
@@ -290,7 +290,7 @@ def test_all_files_of_a_project(producer, tmp_path):
     """Every instance's file is followed, those that come later and those that are made anew included."""
     folder = running_folder(tmp_path)
     transport = LoopcastTransport(producer.url, "e")
-    source = LittleLoopsSource(transport, folder, tmp_path, from_end=False)
+    source = LittleLoopsSource(transport, folder, tmp_path, from_end=lambda _: False)
     steps(source, 1)
     make(folder, "a", 1, 2)
     steps(source)
@@ -309,7 +309,7 @@ def test_what_was_there_before_may_be_passed_over(producer, tmp_path):
     folder = running_folder(tmp_path)
     make(folder, "old", 1)
     transport = LoopcastTransport(producer.url, "e")
-    source = LittleLoopsSource(transport, folder, tmp_path, from_end=True)
+    source = LittleLoopsSource(transport, folder, tmp_path, from_end=lambda _: True)
     steps(source, 1)
     make(folder, "old", 2)
     make(folder, "new", 3)
@@ -320,12 +320,29 @@ def test_what_was_there_before_may_be_passed_over(producer, tmp_path):
     assert [2, 3] == sorted(delivered(producer))
 
 
+def test_a_loop_that_begins_is_not_passed_over(producer, tmp_path):
+    """A file whose loop lives, or has only just made it, is sent from its beginning by whoever comes upon it first."""
+    folder = running_folder(tmp_path)
+    make(folder, "lives", 1, pid=os.getpid())
+    make(folder, "begins", 2)
+    make(folder, "dead", 3, pid=2**22 + 1)
+    make(folder, "old", 4)
+    os.utime(folder / "old.events.jsonl", (time.time() - 60, time.time() - 60))
+    transport = LoopcastTransport(producer.url, "e")
+    source = LittleLoopsSource(transport, folder, tmp_path, from_end=is_past)
+    steps(source)
+    source.close()
+    assert transport.close(10).complete
+
+    assert [1, 2] == sorted(delivered(producer))
+
+
 def test_two_relays_share_a_project(producer, tmp_path):
     """Each file is followed by one of them, and by the other when that ends."""
     folder = running_folder(tmp_path)
     make(folder, "a", 1)
     transports = [LoopcastTransport(producer.url, "e") for _ in range(2)]
-    first, second = (LittleLoopsSource(t, folder, tmp_path, from_end=False) for t in transports)
+    first, second = (LittleLoopsSource(t, folder, tmp_path, from_end=lambda _: False) for t in transports)
     steps(first)
     steps(second)
     make(folder, "a", 2)
