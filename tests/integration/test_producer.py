@@ -48,7 +48,8 @@ async def test_one_event_is_in_the_log_when_202_comes(producer, log_of):
     raw = b'{"event":"loop_start","ts":"2026-11-20T17:38:28.606955+00:00","loop":"demo","n":1e999}'
     before = time.time()
 
-    answer = producer.post(raw, "one%2Fevent", loopcast_run="r1", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    caller = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "rojo=1, congo=2"}
+    answer = producer.post(raw, "one%2Fevent", loopcast_run="r1", **caller)
 
     assert 202 == answer.status_code
     assert {"accepted": 1, "duplicates": 0, "invalid": 0} == {k: v for k, v in answer.json().items() if k != "events"}
@@ -72,6 +73,7 @@ async def test_one_event_is_in_the_log_when_202_comes(producer, log_of):
         "recorded": event.recorded,
         "partition": 0,
         "traceparent": event.traceparent,
+        "tracestate": "rojo=1,congo=2",
         "x-stream-filter-value": "one%2Fevent",
     } == headers
     assert (event.id, "loopcast", "application/cloudevents+json", 2) == (

@@ -4,7 +4,6 @@ import asyncio
 import json
 from pathlib import Path
 
-import pytest
 from little_loops.events import EventBus
 from processes import Producer, read_log
 
@@ -44,52 +43,18 @@ async def test_a_recorded_loop_arrives_as_it_was(vhost_url, tmp_path):
     assert {transport._stamper.emitter} == {message.headers["emitter"] for message in messages}
 
 
-@pytest.mark.timeout(180)
-async def test_kills_of_producer_and_broker_cost_nothing(broker, vhost_url, tmp_path):
-    """While events flow the producer is killed twice and the broker once: each event is read once, in order."""
-    producer = Producer(vhost_url, tmp_path / "log").start()
-    transport = LoopcastTransport(producer.url, "chaos", "run-1")
-    stop = asyncio.Event()
-    sent = 0
+async def test_the_trace_of_a_loop_reaches_its_readers(vhost_url, tmp_path):
+    """Both halves of the context stand in the headers and in the event that a reader makes of the message."""
+    parent, state = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "rojo=00f067aa0ba902b7,congo=t61r"
+    with Producer(vhost_url, tmp_path / "log") as producer:
+        transport = LoopcastTransport(producer.url, "traced", "run-1", traceparent=parent, tracestate=state)
+        transport.send({"event": "tick"})
+        await asyncio.to_thread(transport.close)
+        (message,) = [m for m in await read_log(vhost_url, count=1) if m.type == "tick"]
+    event = parse(message.body)
 
-    async def emit():
-        nonlocal sent
-        while not stop.is_set():
-            sent += 1
-            transport.send({"event": "tick", "n": sent})
-            await asyncio.sleep(0.002)
-
-    async def accepted(more):
-        wanted = transport.stats.accepted + more
-        for _ in range(6000):
-            if transport.stats.accepted >= wanted:
-                return
-            await asyncio.sleep(0.01)
-
-    try:
-        emitting = asyncio.create_task(emit())
-        await asyncio.sleep(2)
-        for kill, start in (
-            (producer.kill, producer.start),
-            (broker.kill, broker.start),
-            (producer.kill, producer.start),
-        ):
-            await accepted(100)
-            await asyncio.to_thread(kill)
-            await asyncio.sleep(0.3)
-            await asyncio.to_thread(start)
-        await accepted(100)
-        stop.set()
-        await emitting
-        report = await asyncio.to_thread(transport.close, 60)
-        messages = await read_log(vhost_url, count=sent)
-    finally:
-        producer.kill()
-
-    assert report.complete
-    assert (sent, sent, 0) == (report.stats.emitted, report.stats.accepted, report.stats.dropped)
-    assert report.stats.retries > 0
-    assert list(range(1, sent + 1)) == [json.loads(bytes(event.data))["n"] for event in once(messages)]
+    assert (parent, state) == (message.headers["traceparent"], message.headers["tracestate"])
+    assert (parent, state) == (event.traceparent, event.tracestate)
 
 
 async def test_what_waits_is_sent_when_the_producer_comes(vhost_url, tmp_path):

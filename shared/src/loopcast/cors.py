@@ -13,7 +13,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 PREFLIGHT_SECONDS = 600
 _REQUEST_HEADERS = (
     b"authorization, content-type, content-encoding, idempotency-key, last-event-id, loopcast-run, loopcast-source, "
-    b"traceparent"
+    b"traceparent, tracestate"
 )
 
 

@@ -83,6 +83,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     sequence: str | None = None
     """Its number among the events of (run, emitter): 20 digits."""
     traceparent: str | None = None
+    """The caller's span (W3C Trace Context)."""
+    tracestate: str | None = None
+    """What tracing vendors add to it."""
     extra: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """Never on the wire under this name: attributes that this version doesn't know, as the members of an object."""
     data: msgspec.Raw

@@ -24,6 +24,7 @@ from loopcast.broker.interface import Delivery
 from loopcast.errors import InvalidEvent
 from loopcast.events import DEFAULT_TYPE, Event, event_type, format_time, normalize_time, one_line, source_of
 from loopcast.routing import NOWHERE, check_experiment, coerce_type, experiment_word
+from loopcast.trace_context import context_of
 
 __all__ = ["understand"]
 
@@ -54,6 +55,8 @@ def understand(delivery: Delivery) -> Event:
     run = _identifier(attributes.get("runid", delivery.headers.get("run")))
     run = run or source_run(experiment, source or "amqp")
     extra = _extra(attributes)
+    own = context_of(attributes)
+    context = own if own.parent is not None else context_of(delivery.headers)
     return Event(
         id=_id(delivery, attributes),
         source=source or source_of(experiment, run),
@@ -64,7 +67,8 @@ def understand(delivery: Delivery) -> Event:
         run=run,
         parent_run=_identifier(attributes.get("parentrunid")),
         recorded_time=_recorded(delivery),
-        traceparent=_text(attributes, "traceparent") or _text(delivery.headers, "traceparent"),
+        traceparent=context.parent,
+        tracestate=context.state,
         extra=extra,
         data=data,
     )

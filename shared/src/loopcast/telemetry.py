@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from loopcast.broker.interface import Delivery
 from loopcast.errors import ConfigurationError
+from loopcast.trace_context import TraceContext, context_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -30,7 +30,6 @@ __all__ = ["Telemetry", "is_configured", "provider_of_environment"]
 
 MAX_LINKS = 128
 CLOSE_SECONDS = 5.0
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -63,16 +62,16 @@ class Telemetry:
         return self._provider is not None
 
     def publishing(
-        self, destination: str, count: int, traceparents: Iterable[str | None] = ()
+        self, destination: str, count: int, contexts: Iterable[TraceContext] = ()
     ) -> AbstractContextManager[None]:
         """A batch is being published to `destination`, an exchange; the contexts that made it are linked."""
-        return _NOTHING if self._provider is None else self._span("publish", destination, count, traceparents)
+        return _NOTHING if self._provider is None else self._span("publish", destination, count, contexts)
 
     def processing(
-        self, source: str, count: int, traceparents: Iterable[str | None] = ()
+        self, source: str, count: int, contexts: Iterable[TraceContext] = ()
     ) -> AbstractContextManager[None]:
         """A batch from `source`, a stream or queue, is being processed; the contexts that made it are linked."""
-        return _NOTHING if self._provider is None else self._span("process", source, count, traceparents)
+        return _NOTHING if self._provider is None else self._span("process", source, count, contexts)
 
     def reading(self, source: str, deliveries: Sequence[Delivery]) -> AbstractContextManager[None]:
         """The same of a batch as it was delivered; where nothing is recorded, nothing is looked at."""
@@ -88,7 +87,7 @@ class Telemetry:
             thread.join(CLOSE_SECONDS)
 
     @contextlib.contextmanager
-    def _span(self, operation: str, destination: str, count: int, traceparents: Iterable[str | None]) -> Iterator[None]:
+    def _span(self, operation: str, destination: str, count: int, contexts: Iterable[TraceContext]) -> Iterator[None]:
         from opentelemetry.trace import SpanKind
 
         assert self._provider is not None
@@ -104,7 +103,7 @@ class Telemetry:
             f"{operation} {destination}",
             kind=SpanKind.PRODUCER if publishes else SpanKind.CONSUMER,
             attributes=attributes,
-            links=_links(traceparents),
+            links=_links(contexts),
         )
         with span:
             yield
@@ -113,8 +112,8 @@ class Telemetry:
 _NOTHING = contextlib.nullcontext()
 
 
-def _contexts(deliveries: Sequence[Delivery]) -> Iterator[str | None]:
-    return (value if isinstance(value := d.headers.get("traceparent"), str) else None for d in deliveries)
+def _contexts(deliveries: Sequence[Delivery]) -> Iterator[TraceContext]:
+    return (context_of(delivery.headers) for delivery in deliveries)
 
 
 def provider_of_environment(service: str, version: str) -> TracerProvider | None:
@@ -159,20 +158,18 @@ def _exporter() -> SpanExporter:
     return OTLPSpanExporter()
 
 
-def _links(traceparents: Iterable[str | None]) -> list[Link]:
-    """A link to each context, the first of them where there are many (W3C Trace Context, 3.2)."""
-    from opentelemetry.trace import Link, SpanContext, TraceFlags
+def _links(contexts: Iterable[TraceContext]) -> list[Link]:
+    """A link to each span, the first of them where there are many."""
+    from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
 
     links: dict[str, Link] = {}
-    for traceparent in traceparents:
-        match = None if traceparent is None else _TRACEPARENT.match(traceparent)
-        if match is None or match[0] in links:
+    for parent, state in contexts:
+        if parent is None or parent in links:
             continue
-        context = SpanContext(
-            int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16))
-        )
-        if context.is_valid:
-            links[match[0]] = Link(context)
+        _, trace, span, flags = parent.split("-")
+        members = TraceState.from_header([state]) if state else None
+        context = SpanContext(int(trace, 16), int(span, 16), True, TraceFlags(int(flags, 16)), members)
+        links[parent] = Link(context)
         if len(links) == MAX_LINKS:
             break
     return list(links.values())

@@ -77,6 +77,8 @@ def _headers(event: Event, partition: int, recorded: int) -> dict[str, HeaderVal
         headers["recorded"] = recorded
     if event.traceparent is not None and len(event.traceparent) <= MAX_HEADER_BYTES:
         headers["traceparent"] = event.traceparent
+        if event.tracestate is not None and len(event.tracestate) <= MAX_HEADER_BYTES:
+            headers["tracestate"] = event.tracestate
     number = event.number if event.emitter and len(event.emitter) <= MAX_HEADER_BYTES else None
     # Both or neither: they are one key. Without it a reader knows the event by its id.
     if number is not None and 0 <= number <= MAX_INT:

@@ -20,7 +20,7 @@ UIDS = TRACES.map(bytes.hex)
 SPANS = st.builds(
     Span, trace_id=TRACES, span_id=IDS, parent_id=IDS | st.just(b""), name=TEXT, start=TIMES, end=TIMES,
     attributes=ATTRIBUTES, events=st.lists(st.builds(SpanEvent, TEXT, TIMES, ATTRIBUTES), max_size=3),
-    dropped_events=st.integers(0, 2**31), links=st.lists(st.builds(Link, TRACES, IDS, TEXT), max_size=2),
+    dropped_events=st.integers(0, 2**31), links=st.lists(st.builds(Link, TRACES, IDS, TEXT, TEXT), max_size=2),
     error=st.none() | TEXT,
 )  # fmt: skip
 RECORDS = st.builds(
@@ -47,8 +47,8 @@ def test_a_span_is_what_the_library_writes(span):
     assert [(e.name, e.time, e.attributes) for e in span.events] == [
         (e.name, e.time_unix_nano, plain(e.attributes)) for e in read.events
     ]
-    assert [(k.trace_id, k.span_id, {"loop.link": k.relation}) for k in span.links] == [
-        (k.trace_id, k.span_id, plain(k.attributes)) for k in read.links
+    assert [(k.trace_id, k.span_id, k.trace_state, {"loop.link": k.relation}) for k in span.links] == [
+        (k.trace_id, k.span_id, k.trace_state, plain(k.attributes)) for k in read.links
     ]
     assert ((2, span.error) if span.error is not None else (0, "")) == (read.status.code, read.status.message)
     assert (1, 1, span.dropped_events) == (read.kind, read.flags, read.dropped_events_count)

@@ -299,7 +299,10 @@ def test_a_caller_and_a_parent_run_are_linked():
     """The caller's trace context (W3C) and the run that spawned this one: links, not parents."""
     events = envelopes(loop()("loop_complete", terminated_by="terminal").events, run="child")
     first = msgspec.structs.replace(
-        events[0], traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", parent_run="mother"
+        events[0],
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        tracestate="rojo=1",
+        parent_run="mother",
     )
     root = next(s for s in fold([first, *events[1:]]).take().spans if s.name == "invoke_workflow main")
 
@@ -307,6 +310,7 @@ def test_a_caller_and_a_parent_run_are_linked():
     assert {"caller": "b7ad6b7169203331", "parent_run": span_id(trace_id("exp", "mother"), LOOP).hex()} == {
         link.relation: link.span_id.hex() for link in root.links
     }
+    assert {"caller": "rojo=1", "parent_run": ""} == {link.relation: link.trace_state for link in root.links}
 
 
 def test_a_running_loop_is_seen_at_once():

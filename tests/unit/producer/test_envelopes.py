@@ -18,6 +18,7 @@ from loopcast_producer.envelopes import MAX_DEPTH, NotJson, Origin, cloudevent, 
 STREAMS = Path(__file__).parents[2] / "fixtures" / "streams"
 MIB = 1024 * 1024
 ID = "0192f0c1-0000-7000-8000-000000000001"
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HERE = Origin(experiment="exp-42", run="r1")
 ANYWHERE = Origin()
 
@@ -224,20 +225,11 @@ def test_a_bad_origin_is_refused_in_words(origin, words):
         origin.checked()
 
 
-@pytest.mark.parametrize(
-    ("traceparent", "kept"),
-    [
-        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
-        ("00-00000000000000000000000000000000-b7ad6b7169203331-01", False),
-        ("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", False),
-        ("hello", False),
-    ],
-)
-def test_a_trace_context_is_carried_if_it_is_one(traceparent, kept):
-    """What is no trace context is left out and refuses nothing (W3C Trace Context, 3.2)."""
-    origin = Origin(experiment="e", traceparent=traceparent).checked()
+def test_the_trace_context_of_the_request_is_each_event_s():
+    """Both halves of it (W3C Trace Context, 3)."""
+    event = plain({}, Origin(experiment="e", traceparent=CALLER, tracestate="a=1"))
 
-    assert (traceparent if kept else None) == plain({}, origin).traceparent
+    assert (CALLER, "a=1") == (event.traceparent, event.tracestate)
 
 
 def test_a_cloudevent_of_our_sdk_is_kept_as_it_is():
@@ -342,10 +334,11 @@ def test_what_is_no_object_is_no_cloudevent(raw):
 def test_the_trace_context_of_the_event_counts_first():
     """The request's trace context is for events that have none."""
     own, other = (f"00-{digit * 32}-{digit * 16}-01" for digit in "ab")
-    origin = Origin(experiment="exp-42", traceparent=other)
+    origin = Origin(experiment="exp-42", traceparent=other, tracestate="a=1")
+    without, having = structured(origin), structured(origin, traceparent=own)
 
-    assert other == structured(origin).traceparent
-    assert own == structured(origin, traceparent=own).traceparent
+    assert (other, "a=1") == (without.traceparent, without.tracestate)
+    assert (own, None) == (having.traceparent, having.tracestate)
 
 
 @given(

@@ -5,6 +5,7 @@ from otel_receiver import Receiver
 
 from loopcast.broker.interface import Delivery
 from loopcast.telemetry import Telemetry, is_configured
+from loopcast.trace_context import trace_context
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -30,7 +31,7 @@ def test_off_it_does_nothing(monkeypatch):
     """No SDK, no span, no thread."""
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     telemetry = Telemetry("s", "1")
-    with telemetry.processing("loopcast.log.0", 3, [CALLER]), telemetry.publishing("*", 1):
+    with telemetry.processing("loopcast.log.0", 3, [trace_context(CALLER)]), telemetry.publishing("*", 1):
         pass
     with telemetry.reading("loopcast.log.0", [None]):
         pass
@@ -49,7 +50,8 @@ def test_a_batch_is_linked_to_those_who_made_it(monkeypatch, protocol):
         # The first call makes the connection; on a machine that does much else the SDK's 10 s are over before it.
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
         telemetry = Telemetry("loopcast-test", "1")
-        with telemetry.processing("loopcast.log.0", 4, [CALLER, None, "rubbish", CALLER, CALLER.replace("-b7", "-b8")]):
+        parents = [CALLER, None, "rubbish", CALLER, CALLER.replace("-b7", "-b8")]
+        with telemetry.processing("loopcast.log.0", 4, [trace_context(parent, "a=1") for parent in parents]):
             pass
         telemetry.close()
 

@@ -102,12 +102,22 @@ def test_an_id_that_amqp_cannot_carry_is_refused(id_: str) -> None:
         to_message(event(id=id_), 0)
 
 
-def test_a_long_traceparent_stays_in_the_body_only() -> None:
+@pytest.mark.parametrize("name", ["traceparent", "tracestate"])
+def test_a_long_trace_context_stays_in_the_body_only(name: str) -> None:
     """Headers share one frame, so what is absurdly long is not among them."""
-    message = to_message(event(traceparent="0" * 200_000), 0)
+    message = to_message(event(**{"tracestate": "a=1", name: "0" * 200_000}), 0)
 
-    assert "traceparent" not in message.headers
-    assert "0" * 200_000 == parse(message.body).traceparent
+    assert name not in message.headers
+    assert "0" * 200_000 == getattr(parse(message.body), name)
+
+
+def test_a_trace_context_is_in_the_headers_and_comes_back() -> None:
+    """Both halves travel beside the body, ours and a stranger's alike."""
+    message = to_message(event(tracestate="rojo=00f067aa0ba902b7"), 0)
+    theirs = from_delivery(stranger(b"{}", headers={**message.headers, "tracestate": "a=1"}))
+
+    assert "rojo=00f067aa0ba902b7" == message.headers["tracestate"] == parse(message.body).tracestate
+    assert (message.headers["traceparent"], "a=1") == (theirs.traceparent, theirs.tracestate)
 
 
 def test_an_event_of_ours_comes_back_as_it_was() -> None:

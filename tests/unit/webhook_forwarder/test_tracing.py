@@ -16,7 +16,7 @@ TWO = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
 
 
 def event(traceparent=None) -> Delivery:
-    headers = {} if traceparent is None else {"traceparent": traceparent}
+    headers = {} if traceparent is None else {"traceparent": traceparent, "tracestate": "a=1"}
     return Delivery(tag=1, routing_key="a.b", body=b"", message_id="e", headers=headers)
 
 
@@ -40,6 +40,7 @@ def test_a_call_is_a_span_with_a_link_to_each_event_s_trace(spans):
 
     assert (span.name, span.kind, span.status.status_code) == ("POST ci", SpanKind.CLIENT, StatusCode.UNSET)
     assert [f"{link.context.trace_id:032x}" for link in span.links] == [ONE[3:35], TWO[3:35]]
+    assert ["a=1", "a=1"] == [link.context.trace_state.to_header() for link in span.links]
     assert headers["traceparent"].split("-")[2] == f"{span.context.span_id:016x}"
     assert span.attributes["http.response.status_code"] == 200
     assert span.attributes["messaging.batch.message_count"] == 5

@@ -132,6 +132,7 @@ _HEADERS: Schema = {
         "emitter": {"type": "string"},
         "sequence": {"type": "integer", "minimum": 0},
         "traceparent": {"type": "string"},
+        "tracestate": {"type": "string"},
         "x-stream-filter-value": {"type": "string", "description": "The experiment's word of the routing key."},
     },
 }

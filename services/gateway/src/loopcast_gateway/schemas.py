@@ -43,6 +43,7 @@ CLOUDEVENT: Schema = {
         "emitter": {"type": "string"},
         "sequence": {"type": "string", "pattern": "^[0-9]{1,20}$"},
         "traceparent": {"type": "string"},
+        "tracestate": {"type": "string"},
         "data": {},
     },
 }

@@ -102,7 +102,8 @@ def _event(event: SpanEvent) -> bytes:
 
 def _link(link: Link) -> bytes:
     attributes = attributes_field(4, {names.RELATION: link.relation})
-    return delimited(1, link.trace_id) + delimited(2, link.span_id) + attributes + _SAMPLED_LINK
+    state = string(3, link.trace_state) if link.trace_state else b""
+    return delimited(1, link.trace_id) + delimited(2, link.span_id) + state + attributes + _SAMPLED_LINK
 
 
 def key_values(attributes: Attributes) -> list[KeyValue]:

@@ -33,6 +33,7 @@ class Link(msgspec.Struct, array_like=True, frozen=True, gc=False):
     trace_id: bytes
     span_id: bytes
     relation: str
+    trace_state: str = ""
 
 
 class Span(msgspec.Struct, kw_only=True, gc=False):

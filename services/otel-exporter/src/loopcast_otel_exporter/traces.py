@@ -7,10 +7,10 @@ twice within one, the id of the opening event tells them apart, so that no two t
 
 from __future__ import annotations
 
-import binascii
 from typing import TYPE_CHECKING
 
 from loopcast.events import format_time
+from loopcast.trace_context import trace_context
 from loopcast.trace_ids import LOOP, instance_of, record_uid, span_id, trace_id, trace_id_of
 from loopcast_otel_exporter import measure
 from loopcast_otel_exporter import semconv as names
@@ -23,6 +23,7 @@ from loopcast_otel_exporter.state import Kind, Open, Run, Trace
 from loopcast_otel_exporter.tracer import MAX_LINKS, Tracer
 
 if TYPE_CHECKING:
+    from loopcast.events import Event
     from loopcast_otel_exporter.fold import Options
 
 __all__ = ["Traces", "span_name"]
@@ -228,7 +229,7 @@ def _links_of(moment: Moment) -> list[Link]:
     if event.parent_run is not None:
         trace = trace_id(event.experiment, event.parent_run)
         links.append(Link(trace, span_id(trace, LOOP), names.PARENT_RUN_LINK))
-    if (caller := _caller(event.traceparent)) is not None:
+    if (caller := _caller(event)) is not None:
         links.append(caller)
     return links
 
@@ -243,17 +244,14 @@ def _for(link: Link, relation: str) -> Link:
     return Link(link.trace_id, link.span_id, relation)
 
 
-def _caller(traceparent: str | None) -> Link | None:
+def _caller(event: Event) -> Link | None:
     """
-    The span that a caller was in (W3C Trace Context, 3.2).
+    The span that a caller was in.
 
     A link and not the parent: a loop of hours inside the trace of a request would never be shown whole.
     """
-    parts = (traceparent or "").split("-")
-    if len(parts) < 4 or (len(parts[1]), len(parts[2])) != (32, 16):
+    parent, state = trace_context(event.traceparent, event.tracestate)
+    if parent is None:
         return None
-    try:
-        ids = binascii.unhexlify(parts[1]), binascii.unhexlify(parts[2])
-    except (binascii.Error, ValueError):
-        return None
-    return Link(*ids, names.CALLER) if all(map(any, ids)) else None
+    _, trace, span, _ = parent.split("-")
+    return Link(bytes.fromhex(trace), bytes.fromhex(span), names.CALLER, state or "")

@@ -20,6 +20,7 @@ import structlog
 
 from loopcast.cors import allow_page, answer_preflight
 from loopcast.errors import BrokerError, InvalidEvent, InvalidExperiment
+from loopcast.trace_context import trace_context
 from loopcast_producer.admission import Admission
 from loopcast_producer.bodies import Lines, OverlongLine, Shape, is_gzip, shape_of, single_or_array
 from loopcast_producer.envelopes import NotJson, Origin, cloudevent, loop_event, too_large
@@ -58,6 +59,7 @@ _WANTED = {
     b"loopcast-run": "run",
     b"loopcast-source": "source",
     b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
     b"idempotency-key": "key",
 }
 
@@ -171,7 +173,7 @@ class Api:
         if is_heartbeat(path):
             await self._beat(path, headers, receive, visitor)
             return
-        values = {_WANTED[n]: v.decode("utf-8", "surrogateescape") for n, v in headers if n in _WANTED}
+        values = _values(headers)
         shape, gzip, origin = (
             shape_of(values.get("type", "")),
             is_gzip(values.get("encoding", "")),
@@ -271,13 +273,25 @@ async def _send(send: Send, answer: Answer) -> None:
         log.debug("answer_not_sent", reason=str(error))
 
 
+def _values(headers: Headers) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in headers:
+        if (wanted := _WANTED.get(name)) is None:
+            continue
+        text = value.decode("utf-8", "surrogateescape")
+        # It may come in several fields, which are one list (W3C Trace Context, 3.3.1).
+        before = values.get(wanted) if wanted == "tracestate" else None
+        values[wanted] = text if before is None else f"{before},{text}"
+    return values
+
+
 def _origin(path: bytes, values: dict[str, str]) -> Origin:
     try:
         known = _known_origin(path, values.get("run"), values.get("source", ""))
         if "traceparent" not in values and "key" not in values:
             return known
-        traceparent, key = values.get("traceparent"), values.get("key")
-        return msgspec.structs.replace(known, traceparent=traceparent, key=key).checked()
+        parent, state = trace_context(values.get("traceparent"), values.get("tracestate"))
+        return msgspec.structs.replace(known, traceparent=parent, tracestate=state, key=values.get("key"))
     except InvalidEvent as error:
         raise invalid_event(error) from None
 

@@ -65,6 +65,7 @@ HEADERS: dict[str, tuple[Schema, str]] = {
     "Loopcast-Source": (TEXT, "What the events come from; the run is derived from it where nothing names one."),
     "Idempotency-Key": (TEXT, "Gives events without an id the same ones whenever the request is sent again."),
     "traceparent": (TRACEPARENT, "The trace context of events that have none (W3C Trace Context)."),
+    "tracestate": (TEXT, "What tracing vendors add to it; carried on where traceparent is."),
 }
 
 

@@ -13,6 +13,7 @@ from loopcast.events import Event
 from loopcast.routing import partition_of
 from loopcast.telemetry import Telemetry
 from loopcast.topology import EVENTS
+from loopcast.trace_context import trace_context
 from loopcast_producer.idempotency import IdempotencyWindow
 from loopcast_producer.instruments import Instruments
 from loopcast_producer.lanes import Lane
@@ -145,7 +146,7 @@ class TracedIngest(Ingest):
 
     async def publish(self, items: Sequence[Item], receipt: Receipt, *, named: bool) -> None:
         """As :meth:`Ingest.publish`."""
-        contexts = (item.traceparent for item in items if isinstance(item, Event))
+        contexts = (trace_context(item.traceparent, item.tracestate) for item in items if isinstance(item, Event))
         with self._telemetry.publishing(EVENTS, len(items), contexts):
             await super().publish(items, receipt, named=named)
 

@@ -57,6 +57,7 @@ _CLOUDEVENT: Schema = {
         "sequence": {"type": "string", "pattern": "^0{2}[0-9]{18}$"},
         "recordedtime": {"type": "string", "format": "date-time"},
         "traceparent": {"type": "string"},
+        "tracestate": {"type": "string"},
         "data": {},
         "data_base64": False,
     },

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from loopcast.broker.interface import Delivery
+from loopcast.trace_context import context_of
 from loopcast_webhook_forwarder.answers import Answer, Delivered, Fault, judge
 
 if TYPE_CHECKING:
@@ -109,9 +110,11 @@ def _links(events: Iterable[Delivery]) -> Iterator[Link]:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     propagator = TraceContextTextMapPropagator()
-    seen = dict.fromkeys(value for event in events if isinstance(value := event.headers.get("traceparent"), str))
-    for value in list(seen)[:MAX_LINKS]:
-        context = get_current_span(propagator.extract({"traceparent": value})).get_span_context()
+    found = (context_of(event.headers) for event in events)
+    seen = {context.parent: context.state or "" for context in found if context.parent is not None}
+    for parent, state in list(seen.items())[:MAX_LINKS]:
+        extracted = propagator.extract({"traceparent": parent, "tracestate": state})
+        context = get_current_span(extracted).get_span_context()
         if context.is_valid:
             yield Link(context)
 

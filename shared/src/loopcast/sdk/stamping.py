@@ -20,6 +20,7 @@ from loopcast.routing import coerce_type
 from loopcast.runs import Identity, Runs
 from loopcast.sdk.run_memory import RunMemory
 from loopcast.strands import Strands
+from loopcast.trace_context import TraceContext
 
 __all__ = ["Stamper"]
 
@@ -28,6 +29,7 @@ MAX_RUNS = 10_000
 
 
 MAX_TYPES = 1000
+NO_CONTEXT = TraceContext()
 
 
 class Stamper:
@@ -40,6 +42,7 @@ class Stamper:
         parent_run: the run that spawned this source.
         memory: what is known of runs beyond this process; None to know nothing.
         alive: the process that heartbeats of its open runs name, None while it is not known to live.
+        context: the trace context that all events are made in.
         new_id: makes the ids of events.
         new_suffix: makes what sets a run's id apart.
         now: microseconds since 1970, for a run whose first event has no time.
@@ -56,6 +59,7 @@ class Stamper:
         memory: RunMemory | None = None,
         *,
         alive: Callable[[], int | None] = os.getpid,
+        context: TraceContext = NO_CONTEXT,
         new_id: Callable[[], str] = uuid7,
         new_suffix: Callable[[], str] = new_suffix,
         now: Callable[[], int] | None = None,
@@ -64,6 +68,7 @@ class Stamper:
         self._new_id = new_id
         self._experiment = experiment
         self._memory = memory
+        self._context = context
         recall = None if memory is None else memory.recall
 
         def make() -> Runs:
@@ -171,9 +176,18 @@ class Stamper:
             f'","experimentid":{json.dumps(self._experiment)},"runid":{json.dumps(identity.run)},'
             f'"attempt":{identity.attempt}{parent},"emitter":"{self.emitter}","sequence":"'
         )
-        self._before_data = '","resumed":true,"data":' if identity.resumed else '","data":'
+        resumed = ',"resumed":true' if identity.resumed else ""
+        self._before_data = f'"{_members(self._context)}{resumed},"data":'
         self._types.clear()
         self._prepared = _shown(identity)
+
+
+def _members(context: TraceContext) -> str:
+    return "".join(
+        f',"{name}":{json.dumps(value)}'
+        for name, value in (("traceparent", context.parent), ("tracestate", context.state))
+        if value is not None
+    )
 
 
 def _shown(identity: Identity) -> tuple[object, ...]:

@@ -54,6 +54,10 @@ class LoopcastTransport:
         experiment: what the events are of.
         run: the run that every event is of; left out, runs are told apart by their `loop_start`.
         parent_run: the run that spawned this one.
+        traceparent: the span that the events are made in (W3C Trace Context), for the traces of whoever reads them;
+            with `tracestate`. Left out, both are those of the environment (`TRACEPARENT`, `TRACESTATE`), which
+            OpenTelemetry hands to a child process so.
+        tracestate: what tracing vendors add to it.
         token: sent as `Authorization: Bearer`.
         redact: called with each event before anything is kept of it; returns what to send, or None to drop it. Where it
             raises, the event is dropped, because an event that could not be redacted must not leave.
@@ -76,6 +80,8 @@ class LoopcastTransport:
         run: str | None = None,
         *,
         parent_run: str | None = None,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
         token: str | None = None,
         redact: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
         max_bytes: int | None = None,
@@ -90,11 +96,15 @@ class LoopcastTransport:
         from loopcast.sdk.processes import enrol
         from loopcast.sdk.run_memory import RunMemory
         from loopcast.sdk.stamping import Stamper
+        from loopcast.trace_context import trace_context
 
         settings = resolve(url, experiment, token, max_bytes, full, spool=spool, environ=os.environ, folder=Path.cwd())
         self._configuration = settings
         memory = None if settings.spool is None else RunMemory(settings.spool, settings.experiment)
-        self._stamper = Stamper(settings.experiment, run, parent_run, memory, alive=alive or os.getpid)
+        if traceparent is None:
+            traceparent, tracestate = os.environ.get("TRACEPARENT"), os.environ.get("TRACESTATE")
+        context = trace_context(traceparent, tracestate)
+        self._stamper = Stamper(settings.experiment, run, parent_run, memory, alive=alive or os.getpid, context=context)
         self._stampers = [self._stamper]
         self._memory = memory
         self._redact = redact

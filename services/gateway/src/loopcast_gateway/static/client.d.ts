@@ -19,6 +19,7 @@ export interface LoopEvent<Data = unknown> {
   emitter?: string;
   sequence?: string;
   traceparent?: string;
+  tracestate?: string;
   data: Data;
 }
 
