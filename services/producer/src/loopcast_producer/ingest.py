@@ -20,7 +20,7 @@ from loopcast_producer.lanes import Lane
 from loopcast_producer.patience import Patience
 from loopcast_producer.receipt import Receipt, Result, Status
 
-__all__ = ["Ingest", "Item", "Place", "TracedIngest"]
+__all__ = ["Batch", "Ingest", "Item", "Place", "TracedIngest"]
 
 Item = Event | InvalidEvent
 """An event, or why it is none."""
@@ -66,19 +66,39 @@ class Ingest:
         Raises:
             BrokerError: not all were confirmed; the results of those that were are in the receipt.
         """
-        began = time.perf_counter()
-        batch = _Batch(items)
+        await self.finish(self.begin(items, named=named), receipt)
+
+    def begin(self, items: Sequence[Item], *, named: bool) -> Batch:
+        """
+        The first half of :meth:`publish`: what has to be published is, in the order of the calls.
+
+        Nothing here waits. Where the batch has an `error` it was not published as a whole, and nothing that has to
+        come after it may be begun.
+        """
+        batch = Batch(items)
         try:
             self._begin(batch, named=named)
-            await self._wait(batch)
         except BrokerError as error:
             batch.error = error
-        self._instruments.published(batch.report(receipt), time.perf_counter() - began)
+        return batch
+
+    async def finish(self, batch: Batch, receipt: Receipt) -> None:
+        """
+        The second half of :meth:`publish`: wait for the confirms, and put the results into `receipt`.
+
+        Raises:
+            BrokerError: not all were confirmed.
+        """
+        if batch.error is None:
+            try:
+                await self._wait(batch)
+            except BrokerError as error:
+                batch.error = error
+        self._instruments.published(batch.report(receipt), time.perf_counter() - batch.began)
         if batch.error is not None:
             raise batch.error
 
-    def _begin(self, batch: _Batch, *, named: bool) -> None:
-        """Publish what has to be; nothing here waits, so that the order of requests is the order in the log."""
+    def _begin(self, batch: Batch, *, named: bool) -> None:
         groups: dict[int, list[int]] = {}
         twins: dict[str, int] = {}
         for index, item in enumerate(batch.items):
@@ -91,7 +111,7 @@ class Ingest:
         for index, first in batch.twins:
             batch.places[index] = batch.places[first]
 
-    def _is_repeat(self, batch: _Batch, index: int, event: Event, twins: dict[str, int]) -> bool:
+    def _is_repeat(self, batch: Batch, index: int, event: Event, twins: dict[str, int]) -> bool:
         key = event.id
         if self._repeats.confirmed(key):
             batch.results[index] = Result("duplicate", event.id)
@@ -105,7 +125,7 @@ class Ingest:
             return False
         return True
 
-    def _send(self, batch: _Batch, partition: int, indexes: list[int], *, named: bool) -> None:
+    def _send(self, batch: Batch, partition: int, indexes: list[int], *, named: bool) -> None:
         events = [event for i in indexes if isinstance(event := batch.items[i], Event)]
         settlements = self._lanes[partition].send(events, number=not named)
         for position, index in enumerate(indexes):
@@ -123,7 +143,7 @@ class Ingest:
             else:
                 self._repeats.forget(key)
 
-    async def _wait(self, batch: _Batch) -> None:
+    async def _wait(self, batch: Batch) -> None:
         for settlements in {place.settlements for place in batch.places.values()}:
             if not await self._patience.wait(settlements):
                 raise self._lanes[0].publisher.why_late(self._patience.seconds)
@@ -144,19 +164,21 @@ class TracedIngest(Ingest):
         super().__init__(lanes, repeats, instruments, seconds=seconds)
         self._telemetry = telemetry
 
-    async def publish(self, items: Sequence[Item], receipt: Receipt, *, named: bool) -> None:
-        """As :meth:`Ingest.publish`."""
+    async def finish(self, batch: Batch, receipt: Receipt) -> None:
+        """As :meth:`Ingest.finish`: what takes time is the waiting, and several batches may have been begun."""
+        items = batch.items
         contexts = (trace_context(item.traceparent, item.tracestate) for item in items if isinstance(item, Event))
         with self._telemetry.publishing(EVENTS, len(items), contexts):
-            await super().publish(items, receipt, named=named)
+            await super().finish(batch, receipt)
 
 
-class _Batch:
+class Batch:
     """The items of one call, and what is known of each by index."""
 
-    __slots__ = ("error", "items", "places", "results", "statuses", "twins")
+    __slots__ = ("began", "error", "items", "places", "results", "statuses", "twins")
 
     def __init__(self, items: Sequence[Item]) -> None:
+        self.began = time.perf_counter()
         self.items = items
         self.error: BrokerError | None = None
         self.results: dict[int, Result] = {}
