@@ -15,9 +15,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 __all__ = ["new_emitter", "new_suffix", "uuid7"]
+
+_MILLISECOND = 1_000_000
 
 # Ids must differ, they need not be secret, and one is made for every event: os.urandom for each would cost as much as
 # all the rest of stamping it.
@@ -26,21 +27,16 @@ _random = random.Random(secrets.randbits(256))  # noqa: S311
 _lock = threading.RLock()
 
 
-class _Tick(NamedTuple):
-    """The ids of one millisecond: a prefix, a counter and, drawn anew for each, 62 random bits."""
-
-    millisecond: int
-    prefix: str
-    # One call in C: neither a thread nor a signal handler comes between reading the number and counting on.
-    following: Callable[[], int]
-    tail: str
+# The ids of one millisecond: when it ends in nanoseconds, a prefix, a counter and, drawn anew for each, 62 random bits.
+# The counter is one call in C: neither a thread nor a signal handler comes between reading it and counting on.
+_Tick = tuple[int, str, Callable[[], int], str]
 
 
 def _tick(millisecond: int) -> _Tick:
     text = f"{millisecond & 0xFFFF_FFFF_FFFF:012x}"
     tail = _random.getrandbits(62)
     end = f"-{0x8000 | tail >> 48:04x}-{tail & 0xFFFF_FFFF_FFFF:012x}"
-    return _Tick(millisecond, f"{text[:8]}-{text[8:]}-7", itertools.count().__next__, end)
+    return (millisecond + 1) * _MILLISECOND, f"{text[:8]}-{text[8:]}-7", itertools.count().__next__, end
 
 
 _last = _tick(0)
@@ -48,22 +44,22 @@ _last = _tick(0)
 
 def uuid7() -> str:
     """A UUIDv7 as text, greater than every one that this process made before."""
-    now = time.time_ns() // 1_000_000
-    tick = _last
-    if now > tick.millisecond:
-        tick = _turn(now)
-    number = tick.following()
+    now = time.time_ns()
+    ends, prefix, following, tail = _last
+    if now >= ends:
+        ends, prefix, following, tail = _turn(now // _MILLISECOND)
+    number = following()
     while number > 0xFFF:
-        tick = _turn(tick.millisecond + 1)
-        number = tick.following()
-    return f"{tick.prefix}{number:03x}{tick.tail}"
+        ends, prefix, following, tail = _turn(ends // _MILLISECOND)
+        number = following()
+    return f"{prefix}{number:03x}{tail}"
 
 
 def _turn(millisecond: int) -> _Tick:
     """The tick of `millisecond`, or of a later one that it is already."""
     global _last  # noqa: PLW0603 - the counter is the process's, like the clock that it refines
     with _lock:
-        if millisecond > _last.millisecond:
+        if millisecond * _MILLISECOND >= _last[0]:
             _last = _tick(millisecond)
         return _last
 
@@ -87,7 +83,7 @@ def _renew() -> None:
     global _lock, _last  # noqa: PLW0603 - as above
     _lock = threading.RLock()
     _random.seed(secrets.randbits(256))
-    _last = _tick(_last.millisecond + 1)
+    _last = _tick(_last[0] // _MILLISECOND)
 
 
 if hasattr(os, "register_at_fork"):

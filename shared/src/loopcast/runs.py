@@ -129,7 +129,7 @@ class Runs:
             if type_ not in _SPECIAL:
                 return self._last
             if type_ == "state_enter":
-                self._follow(event, type_, depth)
+                self._enter(event, 0)
                 return self._last
         change = self._change(event, type_, depth)
         loop = (_text(event, "loop") or self._loop(depth)) if depth else None
@@ -279,9 +279,13 @@ class Runs:
         if type_ == "loop_start":
             frames[depth] = Frame(_text(event, "loop") or self._loop(depth), started=normalize_time(event.get("ts")))
         if type_ == "state_enter":
-            frame = frames.get(depth) or frames.setdefault(depth, Frame())
-            frame.state, iteration = _text(event, "state"), event.get("iteration")
-            frame.iteration = iteration if type(iteration) is int and 0 <= iteration < 2**53 else None
+            self._enter(event, depth)
+
+    def _enter(self, event: Mapping[str, object], depth: int) -> None:
+        frames = self._memory.frames
+        frame = frames.get(depth) or frames.setdefault(depth, Frame())
+        frame.state, iteration = _text(event, "state"), event.get("iteration")
+        frame.iteration = iteration if type(iteration) is int and 0 <= iteration < 2**53 else None
 
     def _loop(self, depth: int) -> str | None:
         frame = self._memory.frames.get(depth)

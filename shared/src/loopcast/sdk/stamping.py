@@ -119,7 +119,8 @@ class Stamper:
         identity = self.runs.identify(event, type_) if named is None else self.runs.identify(named)
         if identity is not self._identity:
             self._turn(identity)
-        number = self._number(identity.run)
+        run, numbers = identity[0], self._numbers
+        number = numbers[run] = numbers.get(run, 0) + 1
         ts = event.get("ts")
         # As little-loops writes it, in the same second as the one before: only the digits behind that differ.
         if type(ts) is str and ts[:20] == self._second and ts[26:] == "+00:00" and ts[20:26].isdigit() and ts.isascii():
@@ -141,10 +142,6 @@ class Stamper:
         if _shown(identity) != self._prepared:
             self._prepare(identity)
         self._identity = identity
-
-    def _number(self, run: str) -> int:
-        number = self._numbers[run] = self._numbers.get(run, 0) + 1
-        return number
 
     def _time(self, ts: object) -> str:
         """The event's own time, else this moment."""
