@@ -140,7 +140,9 @@ class Sender:
             self._look = now + INHERIT_SECONDS
             self._inherited += self._inherit()
         if self._own.error:
-            self._complain(f"events wait{self._in_memory()}")
+            self._complain(
+                f"{self._in_memory()} events wait in memory alone, the spool does not take them: {self._own.error}"
+            )
         path, spool = next((s for s in self._inherited if s[0] == self._path), (self._path, self._own))
         batch = self._next_batch(spool)
         if batch is not None:
@@ -243,7 +245,9 @@ class Sender:
             self.error = reason
             waiting = len(spool)
         if tries:
-            self._complain(f"{waiting} events wait{self._in_memory()}; the producer does not take them: {reason}")
+            alone, error = self._in_memory(), self._own.error
+            more = f" {alone} wait in memory alone, the spool does not take them: {error}" if error else ""
+            self._complain(f"{waiting} events wait, the producer does not take them: {reason}.{more}")
         # Jitter against a herd, not a secret.
         wait = pause(tries, seconds, random.random())  # noqa: S311
         if wait > SYNC_SECONDS:
@@ -254,10 +258,9 @@ class Sender:
         with contextlib.suppress(OSError):  # It is in the page cache, which outlives the process at least.
             self._own.sync()
 
-    def _in_memory(self) -> str:
+    def _in_memory(self) -> int:
         with self._lock:
-            count, error = self._own.in_memory, self._own.error
-        return f", {count} of them in memory alone because the disk takes no more ({error})" if error else ""
+            return self._own.in_memory
 
     def _complain(self, sentence: str) -> None:
         if self._complaints.may_speak(time.monotonic()):
