@@ -65,12 +65,13 @@ def once(messages):
 
 
 @pytest.mark.timeout(180)
-async def test_a_relay_that_is_killed_again_and_again(producer, vhost_url, tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+async def test_a_relay_that_is_killed_again_and_again(producer, vhost_url, tmp_path, kills):
     """little-loops writes and rotates its file while the relay is killed at random moments: each event is read once."""
     path, count = tmp_path / "events.jsonl", 0
     transport = JsonlTransport(path)
     places = tmp_path / "spool" / "places"
-    for n in range(6):
+    for n in range(kills):
         process = relay(producer, "jsonl", path)
         # What was rotated before the first of them ever saw the file is not its business.
         await asyncio.to_thread(wait_for, lambda: n or list(places.glob("*.json")))  # noqa: B023
