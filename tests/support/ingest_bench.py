@@ -3,7 +3,7 @@
 import asyncio
 
 from loopcast.broker.interface import Settlement
-from loopcast.broker.publisher import Publisher
+from loopcast.broker.publisher import WINDOW_BYTES, Publisher
 from loopcast.errors import LogMissing
 from loopcast.metrics import Metrics
 from loopcast_producer.envelopes import Origin, loop_event
@@ -56,9 +56,11 @@ class Watch:
 class Bench:
     """An ingest over `partitions` links."""
 
-    def __init__(self, partitions=1, seconds=5.0):
+    def __init__(self, partitions=1, seconds=5.0, window_bytes=WINDOW_BYTES):
         self.clients = [Client() for _ in range(partitions)]
-        self.publishers = [Publisher(client, "amqp://x", name="p") for client in self.clients]
+        self.publishers = [
+            Publisher(client, "amqp://x", name="p", window_bytes=window_bytes) for client in self.clients
+        ]
         self.watch = Watch()
         clock = RecordingClock()
         self.lanes = [

@@ -6,7 +6,7 @@ import pytest
 from ingest_bench import Bench, event, tick
 
 from loopcast.broker.interface import Settlement
-from loopcast.errors import BrokerBlocked, LogMissing
+from loopcast.errors import BrokerBlocked, LogMissing, WindowFull
 from loopcast_producer import ahead as module
 from loopcast_producer.ahead import Ahead
 from loopcast_producer.receipt import Receipt
@@ -16,11 +16,20 @@ from loopcast_producer.receipt import Receipt
 def small(monkeypatch):
     """Three batches of 10 bytes may be ahead."""
     monkeypatch.setattr(module, "AHEAD_BYTES", 30)
+    monkeypatch.setattr(module, "ENVELOPE_BYTES", 0)
 
 
 async def publish(ahead, *indexes):
     for index in indexes:
         await ahead.publish([event(index=index)], 10, named=True)
+
+
+async def confirmed(ahead, bench):
+    """The end of the stream, with a broker that confirms all."""
+    settling = asyncio.create_task(ahead.settle())
+    await tick()
+    bench.link.confirm()
+    await settling
 
 
 async def test_the_next_is_published_before_the_last_is_confirmed(small):
@@ -34,9 +43,7 @@ async def test_the_next_is_published_before_the_last_is_confirmed(small):
         bench.link.confirm(1)
         await fourth
         assert 1 == receipt.accepted
-        settling = asyncio.create_task(ahead.settle())
-        bench.link.confirm()
-        await settling
+        await confirmed(ahead, bench)
 
     assert [event(index=n).id for n in range(4)] == [m.message_id for m in bench.link.messages]
     assert [event(index=n).id for n in range(4)] == [result.id for result in receipt.events]
@@ -70,6 +77,42 @@ async def test_the_end_waits_for_all_and_names_the_first_fault(small):
             await ahead.settle()
 
     assert 2 == receipt.accepted
+
+
+async def test_small_events_do_not_fill_the_window():
+    """What counts is the room that an event takes, envelope and all: lines of a few bytes are many."""
+    async with Bench() as bench:
+        ahead = Ahead(bench.ingest, receipt := Receipt.empty())
+        task = asyncio.create_task(publish(ahead, *range(5000)))
+        await tick()
+        assert len(bench.link.messages) < 2500
+        while not task.done():
+            bench.link.confirm()
+            await tick()
+        await confirmed(ahead, bench)
+
+    assert 5000 == receipt.accepted
+
+
+async def test_a_window_that_is_full_of_its_own_is_waited_for():
+    """A small window makes a stream slow and not impossible; one that others fill refuses, as for any request."""
+    async with Bench(window_bytes=3000) as bench:
+        ahead = Ahead(bench.ingest, receipt := Receipt.empty())
+        task = asyncio.create_task(publish(ahead, *range(20)))
+        await tick()
+        assert 0 < len(bench.link.messages) < 5
+        while not task.done():
+            bench.link.confirm()
+            await tick()
+        await confirmed(ahead, bench)
+        _, other = bench.begin(*(event("other", index) for index in range(3)), named=True)
+        await tick()
+        with pytest.raises(WindowFull):
+            await publish(ahead, 20)
+        bench.link.confirm()
+        await other
+
+    assert 20 == receipt.accepted
 
 
 async def test_nothing_is_begun_for_nothing():

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from loopcast.errors import BrokerError
+from loopcast.errors import BrokerError, WindowFull
 from loopcast_producer.ingest import Batch, Ingest, Item
 from loopcast_producer.receipt import Receipt
 
 __all__ = ["Ahead"]
 
-AHEAD_BYTES = 1024 * 1024
+AHEAD_BYTES = 2 * 1024 * 1024
 """
 What of one request may be unconfirmed: enough for the next pieces to be read while a confirm is on its way, and a small
 part of the window that all requests share.
 """
+ENVELOPE_BYTES = 1000
+"""What an event takes in the window besides its own bytes, about."""
 
 
 class Ahead:
@@ -29,7 +31,7 @@ class Ahead:
 
     async def publish(self, items: Sequence[Item], size: int, *, named: bool) -> None:
         """
-        Begin with `items`, of about `size` bytes, and wait for as many of those before as the bound asks for.
+        Begin with `items`, of `size` bytes, and wait for as many of those before as the bound asks for.
 
         Raises:
             BrokerError: something before, or this, was not taken: nothing that comes after may be.
@@ -37,6 +39,11 @@ class Ahead:
         if not items:
             return
         batch = self._ingest.begin(items, named=named)
+        if self._begun and isinstance(batch.error, WindowFull):
+            # It may be full of what this very request has there.
+            await self.settle()
+            batch = self._ingest.begin(items, named=named)
+        size += ENVELOPE_BYTES * len(items)
         self._begun.append((batch, size))
         self._size += size
         while self._begun and (batch.error is not None or self._size > AHEAD_BYTES):

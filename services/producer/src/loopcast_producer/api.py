@@ -222,7 +222,7 @@ class Api:
                     for start, end in _slices(raws):
                         taking.visitor.may_go_on()
                         items = self._items(raws[start:end], taking, count + start)
-                        await ahead.publish(items, len(piece), named=taking.named)
+                        await ahead.publish(items, _size(raws[start:end]), named=taking.named)
                     count += len(raws)
             await ahead.publish(self._items(lines.finish(), taking, count), 0, named=taking.named)
         finally:
@@ -326,6 +326,10 @@ def _experiment(path: bytes) -> str:
         return unquote_to_bytes(path[len(_PREFIX) : -len(_SUFFIX)]).decode()
     except UnicodeDecodeError:
         raise InvalidExperiment("The experiment id in the path is not percent-encoded UTF-8.") from None
+
+
+def _size(raws: Sequence[bytes | OverlongLine]) -> int:
+    return sum(len(raw) for raw in raws if not isinstance(raw, OverlongLine))
 
 
 def _slices(items: Sequence[bytes | OverlongLine]) -> Iterable[tuple[int, int]]:
