@@ -19,6 +19,7 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
+from typing import Any
 
 import msgspec
 
@@ -32,7 +33,7 @@ MAX_REPR = 2000
 
 _KEYS = frozenset((str,))
 _EXACT = frozenset((str, int, bool, type(None)))
-_FLAT = _EXACT | {float}
+_CONTAINERS = frozenset((dict, list, tuple))
 _dumps = msgspec.json.Encoder().encode
 
 
@@ -40,16 +41,7 @@ def encode(event: object) -> tuple[bytes, int]:
     """`event` as compact JSON in one line, and how many of its values and keys were changed. Never raises."""
     try:
         body = _dumps(event)
-        # Whether `body` says what a flat event did, judged by loops in C: msgspec writes NaN as null and takes sets,
-        # bytes, datetimes and numbers as keys without a word. Whatever is not flat goes the slow way.
-        if (
-            type(event) is dict
-            and _KEYS.issuperset(map(type, event))
-            and (
-                _EXACT.issuperset(map(type, event.values()))
-                or (b"null" not in body and _FLAT.issuperset(map(type, event.values())))
-            )
-        ):
+        if type(event) is dict and _is_plain(event, 0):
             return body, 0
     except Exception:  # noqa: BLE001, S110 - the slow way below says what was wrong with it
         pass
@@ -58,6 +50,30 @@ def encode(event: object) -> tuple[bytes, int]:
         return _dumps(coercion.value(event, 0)), coercion.count
     except Exception:  # noqa: BLE001 - at the end of the stack even this module's own calls can fail
         return b'{"unencodable":true}', 1
+
+
+def _is_plain(container: Any, depth: int) -> bool:
+    """
+    Whether what msgspec wrote of it says what it did.
+
+    msgspec writes NaN as null, and takes sets, bytes, datetimes and numbers as keys, without a word. The loops over a
+    container that has no others in it, which nearly every event is, are in C.
+    """
+    items = container
+    if type(container) is dict:
+        if not _KEYS.issuperset(map(type, container)):
+            return False
+        items = container.values()
+    return _EXACT.issuperset(map(type, items)) or (depth < MAX_DEPTH and all(_is_plain_item(i, depth) for i in items))
+
+
+def _is_plain_item(item: object, depth: int) -> bool:
+    kind = type(item)
+    if kind in _EXACT:
+        return True
+    if kind is float:
+        return math.isfinite(item)  # type: ignore[arg-type]
+    return kind in _CONTAINERS and depth + 1 < MAX_DEPTH and _is_plain(item, depth + 1)
 
 
 class _Coercion:

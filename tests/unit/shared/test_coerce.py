@@ -207,6 +207,34 @@ def test_bad_names() -> None:
     assert {"a": "<\ufffd>"} == json.loads(encode({"a": nameless()})[0])
 
 
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text("ab\ud800", max_size=2)
+    | st.sampled_from([b"x", uuid.UUID(int=7), dt.date(2026, 1, 2), pathlib.Path("p")]),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner)
+    | st.dictionaries(st.text("ab", max_size=2) | st.integers(0, 3) | st.none(), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=2), ODD, max_size=4))
+def test_the_short_way_says_what_the_long_way_says(event: dict[str, object]) -> None:
+    """What is judged plain is written as it would be after a look at every value, and nothing odd is judged plain."""
+    long = coerce._Coercion()
+    body = coerce._dumps(long.value(event, 0))
+
+    assert (body, long.count) == encode(event)
+
+
+@pytest.mark.parametrize("make", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_depth_is_bounded_in_plain_events_too(make: Callable[[object], object]) -> None:
+    """The deepest nest that is kept is the same by either way, and one more becomes a marker."""
+    deep: object = "end"
+    for _ in range(MAX_DEPTH - 1):
+        deep = make(deep)
+
+    assert (b"too deep" in encode({"a": deep})[0], b"too deep" in encode({"a": make(deep)})[0]) == (False, True)
+
+
 def test_end_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing works any more there is still an event, and it is counted."""
 
@@ -215,7 +243,7 @@ def test_end_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(coerce, "_Coercion", lambda: type("Broken", (), {"value": fail}))
 
-    assert (b'{"unencodable":true}', 1) == encode({"a": [1]})
+    assert (b'{"unencodable":true}', 1) == encode({"a": {1}})
 
 
 def test_long_repr() -> None:
