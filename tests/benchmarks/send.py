@@ -132,6 +132,61 @@ def rounds(url, count, events):
     }
 
 
+def parts(folder):
+    """Where the time goes, without the sending thread: microseconds of each part, the least of 200 stretches of 200."""
+    from loopcast import LoopcastTransport
+    from loopcast.coerce import encode
+    from loopcast.ids import uuid7
+    from loopcast.sdk.framing import frame
+    from loopcast.sdk.segments import FileSegment
+    from loopcast.sdk.stamping import Stamper
+
+    stamper = Stamper("exp-42")
+    record = stamper.stamp(EVENT)
+    file = os.open(folder / "file", os.O_WRONLY | os.O_CREAT)
+    framed, segment = frame(record), FileSegment(folder / "segment", 1)
+    transports = [LoopcastTransport("http://127.0.0.1:9", "e", spool=s, max_bytes=2**30) for s in (folder / "s", "off")]
+    for transport in transports:
+        transport._sender.idle = False
+    spooled, kept = transports
+    yield "the object's JSON, and that it is plain", least(lambda: encode(EVENT))
+    yield "which run it is of", least(lambda: stamper.runs.identify(EVENT, "state_enter"))
+    yield "the id", least(uuid7)
+    yield "the envelope, with the three above", least(lambda: stamper.stamp(EVENT))
+    yield "the frame, with its checksum", least(lambda: frame(record))
+    yield "the write, a system call", least(lambda: os.write(file, framed))
+    yield "appending to a segment, with the two above", least(lambda: segment.append(record))
+    yield "`send` in memory", least(lambda: kept.send(EVENT))
+    yield "`send` with the spool", least(lambda: spooled.send(EVENT))
+
+
+def least(call, calls=200, stretches=200):
+    """Microseconds of one call, in the best of many stretches: what it takes when nobody else is there."""
+    call()
+    found = []
+    for _ in range(stretches):
+        began = time.perf_counter_ns()
+        for _ in range(calls):
+            call()
+        found.append((time.perf_counter_ns() - began) / calls / 1000)
+    return min(found)
+
+
+def measure_parts(folder):
+    """In this process, which ends."""
+    print(f"\n| part of `send`, a record of {len(_record())} bytes | least µs |\n| --- | ---: |")
+    for name, figure in parts(folder):
+        print(f"| {name} | {figure:.2f} |")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _record():
+    from loopcast.sdk.stamping import Stamper
+
+    return Stamper("exp-42").stamp(EVENT)
+
+
 def started(statement, times=15):
     """Milliseconds that Python takes for a statement, over what it takes for nothing: medians."""
 
@@ -149,9 +204,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sends", type=int, default=20_000)
     parser.add_argument("--round")
+    parser.add_argument("--parts", action="store_true", help="only where the time goes")
     parser.add_argument("--url")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    if options.parts:
+        with tempfile.TemporaryDirectory() as name:
+            measure_parts(options.folder or Path(name))
     if options.round:
         measure(options.round, options.url, options.folder, options.sends)
     server = subprocess.Popen([sys.executable, "-c", ANSWER], stdout=subprocess.PIPE, text=True)
@@ -166,6 +225,8 @@ def main():
             )
             for kind, name in ROWS:
                 print(f"| {name} | " + " | ".join(f"{figure:.1f}" for figure in figures[kind][way]) + " |")
+        with tempfile.TemporaryDirectory() as name:
+            subprocess.run([sys.executable, __file__, "--parts", "--folder", name], check=True)
         print("\n| | ms over an empty program |\n| --- | ---: |")
         for statement, name in (
             ("import loopcast", "`import loopcast`"),
