@@ -97,7 +97,15 @@ def test_rabbitmqs_metrics_are_called_so(prometheus):
 def test_lag_is_known_in_seconds(prometheus):
     """How far behind the exporter and each sink of the recorder are; on a quiet system not at all."""
     for metric in ("loopcast_otel_lag_seconds", "loopcast_recorder_lag_seconds"):
-        until(lambda name=metric: len(asked(prometheus, "query", query=f"{name} < 15")["result"]) == 1, 90)
+
+        def found(query=metric):
+            return asked(prometheus, "query", query=query)["result"]
+
+        until(
+            lambda ask=found: [float(one["value"][1]) < 15 for one in ask()] == [True],
+            90,
+            why=lambda name=metric, ask=found: f"{name}: {ask()}",
+        )
 
 
 def test_a_service_that_is_gone_is_noticed(stack, prometheus):

@@ -87,8 +87,11 @@ class Session:
         if self._reader is None or not self._reader.connected:
             # What came meanwhile is not known before the log has had its time to say so.
             self._read_at = tick
-        elif tick - self._read_at >= QUIET_SECONDS and not at_hand:
-            self._lag.idle(now)
+        elif not at_hand:
+            # What was read since the last request needed none: it opened spans, or was a heartbeat.
+            self._lag.reached(self._recorded)
+            if tick - self._read_at >= QUIET_SECONDS:
+                self._lag.idle(now)
         return self._lag.seconds(now)
 
     def stop(self) -> None:
