@@ -165,10 +165,11 @@ async def run(port, case):  # noqa: PLR0912 - a table's one reader
                 answer = json.loads(payload)
                 if answer["type"] == "error":
                     errors += 1
-                elif answer["id"] == "the end":
+                elif answer.get("id") == "the end":
                     break
                 else:
-                    answers.append(answer["id"])
+                    # A gateway that has been without a broker for a while says so, though nobody asked.
+                    answers += [] if answer["type"] == "log" else [answer["id"]]
         assert (case.answers, case.pongs, case.errors) == (answers, pongs, errors)
     finally:
         peer.abandon()
