@@ -170,13 +170,18 @@ async def killed(flow):
         await flow.rig.start()
 
 
-@pytest.mark.parametrize("trouble", [reset, half_open, closed_by_an_operator, channel_error, alarm, killed])
-async def test_nothing_is_lost_and_the_order_is_kept(flow, trouble):
+TROUBLES = [(work, 2) for work in (reset, half_open, closed_by_an_operator, channel_error, alarm)]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "times"), [*TROUBLES, (killed, 1), pytest.param(killed, 3, marks=pytest.mark.slow)]
+)
+async def test_nothing_is_lost_and_the_order_is_kept(flow, trouble, times):
     """All confirmed, all read once and in order, all consumed; twice only what was in flight."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(flow.publish(stop))
-        for _ in range(2):
+        for _ in range(times):
             await flow.until_connected()
             await asyncio.sleep(0.3)
             await trouble(flow)
@@ -184,7 +189,7 @@ async def test_nothing_is_lost_and_the_order_is_kept(flow, trouble):
         await asyncio.sleep(0.3)
         stop.set()
 
-    await judge(flow, troubles=2)
+    await judge(flow, troubles=times)
 
 
 async def test_bytes_may_come_one_by_one(flow):

@@ -104,18 +104,18 @@ async def test_since_and_limits(start_gateway, feed, watch, ring_events):
 
 async def test_a_start_is_the_checkpoint_and_the_log_after_it(start_gateway, feed, watch):
     """A gateway that starts knows the whole log by what another one wrote down, and reads little of it."""
-    first = start_gateway(checkpoint_seconds=0.5, replay_max_scan=2000)
+    first = start_gateway(checkpoint_seconds=0.5, replay_max_scan=500)
     async with feed() as log:
         await loop(log, "old", ("loop_start", {"loop": "still open"}))
         await log.send("old", *({"n": n} for n in range(10)))
-        for part in range(8):
-            await log.send(f"noise-{part}", *({"n": n} for n in range(2000)))
+        for part in range(4):
+            await log.send(f"noise-{part}", *({"n": n} for n in range(1000)))
         again = log.event("old", {"n": 10})
         await log.publish([again])
         await log.settle(first)
         await ready(first, "loopcast_gateway_checkpoints_total")
         first.stop()
-        second = start_gateway(replay_max_scan=2000, ring_events=10)
+        second = start_gateway(replay_max_scan=500, ring_events=10)
         async with httpx.AsyncClient(base_url=second.http) as client:
             listed = (await client.get("/v1/experiments")).json()
             page = (await client.get("/v1/experiments/old/events", params={"limit": 1000})).json()
@@ -130,7 +130,7 @@ async def test_a_start_is_the_checkpoint_and_the_log_after_it(start_gateway, fee
             live = await viewer.frame()
 
     assert listed["complete"]
-    assert {"old": 12, **{f"noise-{part}": 2000 for part in range(8)}} == {
+    assert {"old": 12, **{f"noise-{part}": 1000 for part in range(4)}} == {
         one["experiment_id"]: one["events"] for one in listed["experiments"]
     }
     assert (True, 12) == (page["complete"], len(page["events"]))
@@ -145,11 +145,11 @@ async def test_a_log_without_a_checkpoint_is_read_beside_the_viewers(start_gatew
     async with feed() as log:
         await loop(log, "old", ("loop_start", {"loop": "still open"}))
         for part in range(4):
-            await log.send(f"noise-{part}", *({"n": n} for n in range(3000)))
-        gateway = start_gateway(replay_max_scan=1000, checkpoint_seconds=3600)
+            await log.send(f"noise-{part}", *({"n": n} for n in range(1000)))
+        gateway = start_gateway(replay_max_scan=500, checkpoint_seconds=3600)
         async with watch(gateway) as viewer:
             await viewer.follow("noise-3")
-            await log.send("noise-3", {"n": 3000})
+            await log.send("noise-3", {"n": 1000})
             live = await viewer.frame()
             await ready(gateway)
             await viewer.ask(action="unsubscribe", experiment_id="noise-3")
@@ -159,10 +159,10 @@ async def test_a_log_without_a_checkpoint_is_read_beside_the_viewers(start_gatew
         async with httpx.AsyncClient(base_url=gateway.http) as client:
             listed = (await client.get("/v1/experiments")).json()
 
-    assert 3000 == live["event"]["data"]["n"]
+    assert 1000 == live["event"]["data"]["n"]
     assert ["still open"] == [run["loop"] for run in snapshot["runs"]]
     assert ["event", "caught_up"] == [frame["type"] for frame in history]
-    assert (True, 12_002) == (listed["complete"], sum(one["events"] for one in listed["experiments"]))
+    assert (True, 4002) == (listed["complete"], sum(one["events"] for one in listed["experiments"]))
 
 
 async def test_a_checkpoint_of_another_log_is_not_used(start_gateway, feed, vhost_url):
@@ -196,14 +196,14 @@ async def test_a_page_is_bounded_in_bytes(start_gateway, feed):
     """A page of large events ends before it takes too much memory, says so, and the next one goes on."""
     gateway = start_gateway()
     async with feed() as log:
-        for n in range(20):
+        for n in range(12):
             await log.send("exp-1", {"n": n, "pad": "x" * 900_000})
         await log.settle(gateway)
         async with httpx.AsyncClient(base_url=gateway.http, timeout=30) as client:
             found = {}
             for order, bound in (("oldest", "after"), ("newest", "before")):
                 place, seen, sizes = {}, [], []
-                while len(seen) < 20:
+                while len(seen) < 12:
                     answer = await client.get("/v1/experiments/exp-1/events", params={"order": order, **place})
                     page = answer.json()
                     sizes.append(len(answer.content))
@@ -211,16 +211,16 @@ async def test_a_page_is_bounded_in_bytes(start_gateway, feed):
                     place = {bound: page["next"]}
                 found[order] = seen, page["complete"], max(sizes) < 9_000_000
 
-    assert (list(range(20)), True, True) == found["oldest"]
-    assert (list(range(19, -1, -1)), True, True) == found["newest"]
+    assert (list(range(12)), True, True) == found["oldest"]
+    assert (list(range(11, -1, -1)), True, True) == found["newest"]
     assert Position.parse(place["before"])
 
 
 async def test_many_who_ask_for_the_same_share_a_read(start_gateway, feed, watch):
-    """Fifty viewers that come back at once for the same stretch of the log cost one read of it."""
+    """Twenty viewers that come back at once for the same stretch of the log cost one read of it."""
     gateway = start_gateway(ring_events=1)
     async with feed() as log:
-        await log.send("exp-1", *({"n": n} for n in range(3000)))
+        await log.send("exp-1", *({"n": n} for n in range(1500)))
         await log.settle(gateway)
 
         async def come_back():
@@ -228,9 +228,9 @@ async def test_many_who_ask_for_the_same_share_a_read(start_gateway, feed, watch
                 await viewer.follow("exp-1", **{"from": "earliest"})
                 return numbers(await viewer.until("caught_up"))
 
-        everybody = await asyncio.gather(*(come_back() for _ in range(50)))
+        everybody = await asyncio.gather(*(come_back() for _ in range(20)))
         await asyncio.sleep(1.5)
         reads = gateway.metric("loopcast_gateway_history_reads_total")
 
-    assert [list(range(3000))] * 50 == everybody
+    assert [list(range(1500))] * 20 == everybody
     assert reads <= 4

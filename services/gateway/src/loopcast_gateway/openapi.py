@@ -66,12 +66,13 @@ def _parameter(name: str, schema: Schema, text: str) -> Schema:
 
 _TIME: Schema = {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12}
 _PLACE: Schema = {"$ref": "#/components/schemas/Position"}
+_PLACES: Schema = {"$ref": "#/components/schemas/Positions"}
 _LIMIT = _parameter(
     "limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}, "At most so many."
 )
 _PAGE_PARAMETERS = [
-    _parameter("after", _PLACE, "Events behind this position."),
-    _parameter("before", _PLACE, "Events in front of this position. One of after, before and since_ts at most."),
+    _parameter("after", _PLACES, "Events behind this position."),
+    _parameter("before", _PLACES, "Events in front of this position. One of after and before at most."),
     _parameter("since_ts", _TIME, "Unix seconds: events recorded later."),
     _parameter("until_ts", _TIME, "Unix seconds: no events recorded later."),
     _LIMIT,
@@ -82,7 +83,7 @@ _ATTEMPT = _parameter(
 )
 _PATTERNS: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_.%*?-]{1,100}(,[A-Za-z0-9_.%*?-]{1,100}){0,31}$"}
 _STREAM_PARAMETERS = [
-    _parameter("after", _PLACE, "Events behind this position; `Last-Event-ID` counts more."),
+    _parameter("after", _PLACES, "Events behind this position; `Last-Event-ID` counts more."),
     _parameter("from", {"enum": ["now", "earliest"], "default": "now"}, "Where to begin without a position."),
     _parameter("types", _PATTERNS, "Patterns of types, with commas between them: only these."),
     _parameter("exclude", _PATTERNS, "Patterns of types: not these."),
@@ -90,7 +91,7 @@ _STREAM_PARAMETERS = [
         "name": "Last-Event-ID",
         "in": "header",
         "description": "The last `id`: a browser sends it by itself.",
-        "schema": _PLACE,
+        "schema": _PLACES,
     },
 ]
 
@@ -167,10 +168,12 @@ _PAGE: Schema = {
             },
         },
         "next": {
-            "anyOf": [_PLACE, {"type": "null"}],
-            "description": "The `after` (for `newest`: the `before`) of the next page.",
+            "anyOf": [_PLACES, {"type": "null"}],
+            "description": "The `after` (for `newest`: the `before`) of the next page, with the same times; "
+            "null where nothing is to be had any more.",
         },
         "complete": {"type": "boolean", "description": "Whether these are all the events that were asked for."},
+        "reason": {"enum": ["truncated"], "description": "Retention has taken some of what was asked for."},
     },
 }
 

@@ -22,6 +22,12 @@ POSITION: Schema = {
     "description": "A place in the log: opaque, and sortable within a partition.",
 }
 
+POSITIONS: Schema = {
+    "type": "string",
+    "pattern": f"^[0-9A-V]{{{TOKEN_LENGTH}}}(,[0-9A-V]{{{TOKEN_LENGTH}}})*$",
+    "description": "A position; on `*` over several partitions those of each of which anything was seen.",
+}
+
 _TIME: Schema = {"type": "string", "format": "date-time"}
 
 CLOUDEVENT: Schema = {
@@ -94,7 +100,7 @@ def components(types: Iterable[type] = ()) -> dict[str, Schema]:
     )
     schemas: dict[str, Schema] = dict(found)
     schemas["EventFrame"]["properties"]["event"] = {"$ref": REFERENCE.format(name="CloudEvent")}
-    own = {"CloudEvent": CLOUDEVENT, "Position": POSITION, "Problem": PROBLEM}
+    own = {"CloudEvent": CLOUDEVENT, "Position": POSITION, "Positions": POSITIONS, "Problem": PROBLEM}
     legacy = {"PromptLooperCommand": PROMPTLOOPER_COMMAND, "PromptLooperEvent": PROMPTLOOPER_EVENT}
     return {**schemas, **own, **legacy}
 

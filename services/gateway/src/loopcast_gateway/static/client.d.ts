@@ -122,8 +122,8 @@ export interface FollowOptions {
 }
 
 export interface ReplayOptions {
-  after?: Pos;
-  before?: Pos;
+  after?: Pos | Pos[];
+  before?: Pos | Pos[];
   /** Unix seconds. */
   sinceTs?: number;
   untilTs?: number;
@@ -135,8 +135,10 @@ export interface ReplayOptions {
 export interface Replayed {
   events: { pos: Pos; event: LoopEvent }[];
   complete: boolean;
-  /** The `after`, or for "newest" the `before`, to go on with. */
-  next: Pos | null;
+  /** The `after`, or for "newest" the `before`, to go on with; a list on `*` over several partitions. */
+  next: Pos | Pos[] | null;
+  /** "truncated": retention has taken some of what was asked for. */
+  reason: Reason | null;
 }
 
 export interface ClientOptions {

@@ -140,7 +140,7 @@ export class LoopcastClient {
   /** History: resolves to `{events: [{pos, event}], complete, next}`. */
   replay(experiment, { sinceTs, untilTs, ...bounds } = {}) {
     const command = { action: "replay", experiment_id: experiment, since_ts: sinceTs, until_ts: untilTs, ...bounds };
-    return this.#ask(command, "replay_end", ({ complete, next = null }, events) => ({ events, complete, next }));
+    return this.#ask(command, "replay_end", ({ complete, next = null, reason = null }, events) => ({ events, complete, next, reason }));
   }
 
   /** The numbers of `GET /v1/stats`. */

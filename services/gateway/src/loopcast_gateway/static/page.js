@@ -61,7 +61,7 @@ let closedFor = "";
 
 function connection(state, detail) {
   retryAt = state === "waiting" ? Date.now() + detail : 0;
-  closedFor = state === "closed" ? detail : "";
+  closedFor = state === "closed" ? (detail === "stopped" ? "signed out" : detail) : "";
   if (state !== "connected") {
     // Only the gateway knows of the broker, and whether it still does is not known now.
     show($("broker"), "unknown", "broker: not known");
@@ -158,8 +158,34 @@ async function past(experiment, mine) {
 function askWho() {
   if ($("signin").open) return;
   client.stop();
+  for (const id of ["user", "signout"]) $(id).hidden = true;
   $("signin").showModal();
 }
+
+// Where nobody is asked, there is nobody to sign out.
+async function name() {
+  const session = await ask("/v1/session");
+  const known = Boolean(session?.user || session?.expires);
+  $("signout").hidden = !known;
+  $("user").hidden = !session?.user;
+  $("user").textContent = $("user").title = session?.user ?? "";
+}
+
+$("signout").onclick = async () => {
+  const answer = await fetch("/v1/session", { method: "DELETE" }).catch(() => null);
+  if (!answer?.ok) {
+    feed.note("The gateway does not answer: you are still signed in.");
+    return;
+  }
+  // What was seen is not for whoever sits here next.
+  generation += 1;
+  runs = new Runs();
+  timeline.reset();
+  feed.clear(false);
+  $("experiments").replaceChildren();
+  for (const id of ["count", "numbers", "refused"]) $(id).textContent = "";
+  askWho();
+};
 
 $("signin").addEventListener("cancel", (event) => event.preventDefault());
 $("signin").addEventListener("submit", async (event) => {
@@ -172,7 +198,7 @@ $("signin").addEventListener("submit", async (event) => {
   $("token").value = "";
   $("signin").close();
   client.start();
-  await refresh();
+  await Promise.all([refresh(), name()]);
   await choose(chosen ?? ALL);
 });
 
@@ -283,7 +309,7 @@ function fromAddress() {
 }
 
 client.start();
-await refresh();
+await Promise.all([refresh(), name()]);
 await choose(fromAddress());
 setInterval(refresh, LOOK_AGAIN);
 setInterval(() => {

@@ -165,7 +165,7 @@ export class Timeline {
   #output(run) {
     const state = this.#state ?? run.current;
     $("follow").hidden = this.#state === null;
-    $("which").textContent = state ? `${state.loop && state.depth ? `${state.loop} › ` : ""}${state.name} · step ${state.iteration ?? "?"}` : "";
+    $("which").textContent = state ? `${state.loop && state.depth ? `${state.loop} › ` : ""}${state.name ?? "?"} · step ${state.iteration ?? "?"}` : "";
     $("action").textContent = state?.action ?? "";
     $("action").className = state?.prompt ? "prompt" : "";
     const box = $("output");
