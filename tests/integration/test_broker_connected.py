@@ -14,7 +14,7 @@ CONNECTIONS = {
     "recorder": "watch",
     "webhook_forwarder": "watch",
 }
-METERED = ("otel_exporter", "recorder", "webhook_forwarder")
+METERED = ("producer", "otel_exporter", "recorder", "webhook_forwarder")
 
 
 class Line:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from loopcast.auth import Authenticator, Buckets, Rate
 from loopcast.broker.clients import client_of
 from loopcast.broker.declare import LogWatch, ensure
+from loopcast.broker.meter import ConnectionMeter
 from loopcast.broker.publisher import Publisher
 from loopcast.health import Health
 from loopcast.lifecycle import Service
@@ -68,6 +69,7 @@ def service_of(settings: ProducerSettings) -> Service:
                 name=f"{NAME} {stream}",
                 window_bytes=settings.window_bytes,
                 prepare=prepare,
+                meter=ConnectionMeter(metrics, f"publish-{partition}"),
             ),
             watch,
             clock,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from loopcast import metrics as inventory
 from loopcast.broker.publisher import Publisher
@@ -31,9 +30,6 @@ class Instruments:
         self._metrics.gauge(inventory.PRODUCER_BLOCKED).set_function(
             lambda: any(publisher.blocked is not None for publisher in publishers)
         )
-        for n, publisher in enumerate(publishers):
-            connected = self._metrics.gauge(inventory.BROKER_CONNECTED, connection=f"publish-{n}")
-            connected.set_function(partial(getattr, publisher, "connected"))
 
     def published(self, counts: Mapping[str, int], seconds: float) -> None:
         """Events were published, or refused."""

@@ -8,13 +8,13 @@ confirmed and yet be in no log: so the log is bound again at every connect, and 
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import Literal
 
 import structlog
 
 from loopcast.broker.interface import AdminLink, Client
 from loopcast.broker.meter import ConnectionMeter
+from loopcast.broker.supervised import Supervised
 from loopcast.broker.supervisor import Backoff, Supervisor
 from loopcast.errors import BrokerError, LogMissing
 from loopcast.topology import Topology
@@ -50,7 +50,7 @@ async def _ensure(link: AdminLink, topology: Topology, mode: Mode) -> None:
         await link.verify(topology)
 
 
-class LogWatch:
+class LogWatch(Supervised[AdminLink]):
     """
     Knows which logs are missing, at most `seconds` late. Makes them again at a new connection, never in between.
 
@@ -76,12 +76,14 @@ class LogWatch:
         self._name = name
         self._seconds = seconds
         self._log = structlog.get_logger("loopcast.broker", connection=name)
-        self._supervisor: Supervisor[AdminLink] = Supervisor(
-            self._connect,
-            name=name,
-            on_up=lambda _: None if meter is None else meter.up(),
-            on_down=lambda _: None if meter is None else meter.down(),
-            backoff=backoff,
+        super().__init__(
+            Supervisor(
+                self._connect,
+                name=name,
+                on_up=lambda _: None if meter is None else meter.up(),
+                on_down=lambda _: None if meter is None else meter.down(),
+                backoff=backoff,
+            )
         )
         self._task: asyncio.Task[None] | None = None
         self.missing: frozenset[str] = frozenset()
@@ -91,26 +93,6 @@ class LogWatch:
         self._supervisor.start()
         self._task = asyncio.create_task(self._look_again_and_again())
         return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection stands, so that :attr:`missing` is what the broker has."""
-        return self._supervisor.connected
-
-    @property
-    def reason(self) -> BrokerError | None:
-        """Why it is not connected: no broker, or a topology that is not the one that was asked for."""
-        return self._supervisor.reason
-
-    @property
-    def losses(self) -> int:
-        """How many connections were lost."""
-        return self._supervisor.losses
 
     def require(self, *streams: str) -> None:
         """

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from loopcast.broker.interface import Client, Message, PublishLink, Settlement
+from loopcast.broker.meter import ConnectionMeter
 from loopcast.broker.supervised import Supervised
 from loopcast.broker.supervisor import Backoff, Supervisor
 from loopcast.broker.window import Entry, Window
@@ -44,11 +45,13 @@ class Publisher(Supervised[PublishLink]):
         window_bytes: int = WINDOW_BYTES,
         prepare: Callable[[], Awaitable[None]] = _nothing,
         backoff: Backoff | None = None,
+        meter: ConnectionMeter | None = None,
     ) -> None:
         self._client = client
         self._url = url
         self._name = name
         self._prepare = prepare
+        self._meter = meter
         self._window = Window(window_bytes)
         self._generation = 0
         self._trouble: BrokerError | None = None
@@ -176,9 +179,13 @@ class Publisher(Supervised[PublishLink]):
     def _lost(self, reason: BrokerError) -> None:
         """Remember `reason` until the broker settles something again: a connection alone does not mean that it will."""
         self._trouble = reason
+        if self._meter is not None:
+            self._meter.down()
 
     def _resend(self, link: PublishLink) -> None:
         link.publish(self._window.restart())
+        if self._meter is not None:
+            self._meter.up()
 
 
 class _Call:
