@@ -61,6 +61,18 @@ def test_pods_are_restricted(objects):
         assert container_of(workload)["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+@pytest.mark.parametrize("overlay", HARDENED)
+def test_the_operators_pods_are_restricted_too(objects):
+    """RabbitMQ's operator leaves it to us, up to 2.16: without this no pod of it is let in."""
+    (cluster,) = of_kind(objects, "RabbitmqCluster")
+    pod = cluster["spec"]["override"]["statefulSet"]["spec"]["template"]["spec"]
+    boxes = {box["name"]: box["securityContext"] for box in [*pod["initContainers"], *pod["containers"]]}
+
+    assert {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}} == pod["securityContext"]
+    confined = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert {"setup-container": confined, "rabbitmq": confined} == boxes
+
+
 def test_pods_ask_kubernetes_nothing(objects):
     """No token of the cluster's is mounted, and no Service becomes a variable."""
     accounts = {a["metadata"]["name"]: a for a in of_kind(objects, "ServiceAccount")}

@@ -105,8 +105,9 @@ class Kubernetes:
         return value
 
     def add_volumes(self, count, size="500Gi"):
-        """Disks for whoever claims one."""
-        for number in range(count):
+        """More disks, for whoever claims one."""
+        there = len(self.get("persistentvolumes"))
+        for number in range(there, there + count):
             spec = {"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/nowhere"}}
             meta = {"name": f"disk-{number}"}
             self.run("apply", "-f", "-", given=_thing("v1", "PersistentVolume", metadata=meta, spec=spec))
