@@ -71,6 +71,7 @@ class Viewer:
         self._pos = None
         self.numbers = []
         self.holes = []
+        self.sees = asyncio.Event()
 
     async def watch(self):
         while True:
@@ -88,6 +89,7 @@ class Viewer:
                     case "event":
                         self._pos = frame["pos"]
                         self.numbers.append(frame["event"]["data"]["n"])
+                        self.sees.set()
                     case "gap":
                         self.holes.append(frame)
                     case "subscribed" if frame.get("recovered") is False:
@@ -130,6 +132,9 @@ async def test_kills_cost_no_event(broker, vhost_url, tmp_path, victims):
     try:
         agents.start()
         await asyncio.to_thread(agents.until_it_sends)
+        async with asyncio.timeout(60):
+            # A viewer that comes when all is over has seen no kill.
+            await viewer.sees.wait()
         for victim in victims:
             await asyncio.sleep(random.uniform(0.3, 1.3))
             await asyncio.to_thread({"agent": agents, "producer": producer, "broker": broker}[victim].kill)
