@@ -132,7 +132,7 @@ async def test_kills_cost_no_event(broker, vhost_url, tmp_path, victims):
     try:
         agents.start()
         await asyncio.to_thread(agents.until_it_sends)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             # A viewer that comes when all is over has seen no kill.
             await viewer.sees.wait()
         for victim in victims:
