@@ -108,7 +108,7 @@ async def test_a_start_is_the_checkpoint_and_the_log_after_it(start_gateway, fee
     async with feed() as log:
         await loop(log, "old", ("loop_start", {"loop": "still open"}))
         await log.send("old", *({"n": n} for n in range(10)))
-        for part in range(4):
+        for part in range(6):
             await log.send(f"noise-{part}", *({"n": n} for n in range(1000)))
         again = log.event("old", {"n": 10})
         await log.publish([again])
@@ -130,7 +130,7 @@ async def test_a_start_is_the_checkpoint_and_the_log_after_it(start_gateway, fee
             live = await viewer.frame()
 
     assert listed["complete"]
-    assert {"old": 12, **{f"noise-{part}": 1000 for part in range(4)}} == {
+    assert {"old": 12, **{f"noise-{part}": 1000 for part in range(6)}} == {
         one["experiment_id"]: one["events"] for one in listed["experiments"]
     }
     assert (True, 12) == (page["complete"], len(page["events"]))
