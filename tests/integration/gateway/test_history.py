@@ -234,3 +234,31 @@ async def test_many_who_ask_for_the_same_share_a_read(start_gateway, feed, watch
 
     assert [list(range(1500))] * 20 == everybody
     assert reads <= 4
+
+
+async def test_an_experiment_that_is_rare_in_a_busy_log(start_gateway, feed, watch):
+    """Its few events come whole and in order, whatever the broker leaves out of the rest."""
+    gateway = start_gateway(ring_events=1, checkpoint_seconds=3600)
+    async with feed() as log:
+        for part in range(6):
+            await log.send(f"busy-{part}", *({"n": n} for n in range(500)))
+            await log.send("rare", {"n": 2 * part}, {"n": 2 * part + 1})
+            await log.send(f"busy-{part}", *({"n": n} for n in range(500, 1000)))
+        await log.settle(gateway)
+        async with httpx.AsyncClient(base_url=gateway.http, timeout=30) as client:
+            queries = ({}, {}, {"order": "newest"})
+            pages = [(await client.get("/v1/experiments/rare/events", params=query)).json() for query in queries]
+            busy = (await client.get("/v1/experiments/busy-0/events", params={"limit": 2})).json()["events"]
+            behind = {"after": pages[0]["events"][2]["pos"]}
+            rest = (await client.get("/v1/experiments/rare/events", params=behind)).json()
+        async with watch(gateway) as viewer:
+            # A position of another experiment, as that of a ping is.
+            resumed = await viewer.follow("rare", resume=busy[1]["pos"])
+            history = await viewer.until("caught_up")
+            await log.send("rare", {"n": 12})
+            live = await viewer.frame()
+
+    found = [[one["event"]["data"]["n"] for one in page["events"]] for page in (*pages, rest)]
+    assert [[*range(12)], [*range(12)], [*range(11, -1, -1)], [*range(3, 12)]] == found
+    assert [True] * 4 == [page["complete"] for page in (*pages, rest)]
+    assert (True, [*range(12)], 12) == (resumed["recovered"], numbers(history), live["event"]["data"]["n"])

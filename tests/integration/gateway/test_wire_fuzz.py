@@ -21,6 +21,8 @@ VALUES = [None, True, 0, -1, 2**63, 1e308, "", "*", "~", "a", "ü" * 40, [], {},
 NAMES = ["id", "action", "experiment_id", "token", "from", "resume", "types", "exclude", "coalesce_ms", "limit", "x"]
 OPCODES = [TEXT] * 6 + [CONT, CONT, BINARY, PING, PONG, CLOSE, 3, 11]
 
+MANY = int(os.environ.get("LOOPCAST_FUZZ_CLIENTS", "20000"))
+
 
 class Fuzzer:
     """Makes the bytes of one client; everything comes from its seed."""
@@ -171,7 +173,7 @@ async def settled(gateway):
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["anybody", "tokens"])
-@pytest.mark.parametrize("count", [150, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
+@pytest.mark.parametrize("count", [150, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
 async def test_anything_at_all(start_lonely, count, asked):
     """After clients that send anything, the gateway is what it was: nobody there, no file open, no memory gone."""
     gateway = start_lonely(

@@ -11,7 +11,7 @@ import msgspec
 from loopcast.events import format_time
 from loopcast.position import Position
 from loopcast_gateway.entry import Entry
-from loopcast_gateway.spans import Mark, Segment, Trail, mark_of
+from loopcast_gateway.spans import MERGE, Mark, Segment, Trail, mark_of
 
 __all__ = ["Catalog", "Listed", "Shown"]
 
@@ -96,11 +96,13 @@ class Catalog:
         """The events of `experiment` (None is all) by their places; None where none were seen, or it was left out."""
         return self._everything if experiment is None else self._seen.get(experiment)
 
-    def segments(self, experiment: str | None, partition: int, behind: int, until: int, since: int) -> list[Segment]:
+    def segments(
+        self, experiment: str | None, partition: int, behind: int, until: int, since: int, *, merge: int = MERGE
+    ) -> list[Segment]:
         """What to read for its events above `behind`, up to `until`, later than `since` (microseconds)."""
         trail = self.trail(experiment)
         if trail is not None:
-            return trail.segments(partition, behind, until, since=since)
+            return trail.segments(partition, behind, until, since=since, merge=merge)
         return [Segment(behind, until)] if self.forgotten and until > behind else []
 
     def begin(self, first: int, recorded: int) -> None:

@@ -27,6 +27,9 @@ SILENCE_SECONDS = 5.0
 STEP = 500
 """Messages looked at before others get a turn on the loop: about 2 ms."""
 
+FILTERS_FROM = (3, 13)
+"""RabbitMQ's version from which on it filters a stream."""
+
 IDLE_SECONDS = 60.0
 """For how long a block is kept that nobody asks for."""
 
@@ -46,17 +49,25 @@ class History:
         self._slots = asyncio.Semaphore(READS)
         self._blocks = [Blocks(cache_bytes // topology.partitions) for _ in topology.streams]
         self._reading: dict[tuple[int, int], asyncio.Task[Block]] = {}
+        self._sifting: dict[tuple[int, int, int, str], asyncio.Task[Block]] = {}
         self.reads = 0
         """How many blocks were read from the broker."""
+        self.filters = False
+        """Whether the broker is known to leave out what other experiments have."""
 
     @property
     def waiting(self) -> int:
         """How many blocks are being read or wait for their turn."""
-        return len(self._reading)
+        return len(self._reading) + len(self._sifting)
 
-    async def read(self, partition: int, stretch: Stretch) -> AsyncGenerator[list[Entry], None]:
+    async def read(
+        self, partition: int, stretch: Stretch, *, only: str | None = None
+    ) -> AsyncGenerator[list[Entry], None]:
         """
         The events of `stretch`, in batches; some are empty.
+
+        With `only`, the filter value of an experiment which has a message at or behind the end of `stretch`, most of
+        what others have is left out where the broker can do that.
 
         Raises:
             BrokerUnavailable: the stream does not answer.
@@ -64,7 +75,15 @@ class History:
         """
         offset = stretch.start
         while not stretch.done:
-            block = await self._block(partition, offset, stretch.until)
+            if only is not None and self.filters:
+                try:
+                    block = await self._sifted(partition, offset, stretch.until, only)
+                except BrokerUnavailable:
+                    # It may be that nothing is left which the filter lets pass.
+                    only = None
+                    continue
+            else:
+                block = await self._block(partition, offset, stretch.until)
             deliveries = block.since(offset)
             for start in range(0, len(deliveries), STEP):
                 yield stretch.feed(deliveries[start : start + STEP])
@@ -88,6 +107,8 @@ class History:
         self._blocks[partition].clear()
         for key in [key for key in self._reading if key[0] == partition]:
             self._reading.pop(key)
+        for sifted in [key for key in self._sifting if key[0] == partition]:
+            self._sifting.pop(sifted)
 
     def forget_idle(self) -> None:
         """Let go of what nobody asked for lately, also where nobody asks for anything."""
@@ -107,6 +128,34 @@ class History:
             task.add_done_callback(lambda done: self._was_read(key, done))
         # Whoever leaves must not take the read away from the others.
         return await asyncio.shield(task)
+
+    async def _sifted(self, partition: int, offset: int, until: int, only: str) -> Block:
+        """What the filter lets pass from `offset` on, to the first message at or behind `until`, or a block's size."""
+        key = (partition, offset, until, only)
+        task = self._sifting.get(key)
+        if task is None:
+            task = self._sifting[key] = asyncio.create_task(self._sift(*key))
+            task.add_done_callback(lambda done: self._was_sifted(key, done))
+        return await asyncio.shield(task)
+
+    def _was_sifted(self, key: tuple[int, int, int, str], task: asyncio.Task[Block]) -> None:
+        if self._sifting.get(key) is task:
+            del self._sifting[key]
+        if not task.cancelled():
+            # Whoever waited has it; where nobody did any more, it is no news.
+            task.exception()
+
+    async def _sift(self, partition: int, offset: int, until: int, only: str) -> Block:
+        deliveries: list[Delivery] = []
+        size = 0
+        async with self._slots, contextlib.aclosing(self._batches(partition, offset, only=only)) as batches:
+            self.reads += 1
+            async for batch in batches:
+                deliveries += batch
+                size += sum(len(delivery.body) + OVERHEAD_BYTES for delivery in batch)
+                if batch[-1].offset >= until or size > BLOCK_BYTES:
+                    break
+        return Block(offset, deliveries[-1].offset, deliveries)
 
     def _was_read(self, key: tuple[int, int], task: asyncio.Task[Block]) -> None:
         failed = task.cancelled() or task.exception() is not None
@@ -143,11 +192,10 @@ class History:
         raise BrokerUnavailable(f"{self._streams[partition]} does not answer.")
 
     async def _batches(
-        self, partition: int, start: StreamOffset, *, prefetch: int = 2000
+        self, partition: int, start: StreamOffset, *, prefetch: int = 2000, only: str | None = None
     ) -> AsyncGenerator[Sequence[Delivery], None]:
-        reader = LogReader(
-            self._client, self._url, self._streams[partition], name=f"{self._name} history", prefetch=prefetch
-        )
+        stream, name = self._streams[partition], f"{self._name} history"
+        reader = LogReader(self._client, self._url, stream, name=name, prefetch=prefetch, only=only)
         async with reader, contextlib.aclosing(reader.batches(start)) as batches:
             while True:
                 try:
@@ -155,7 +203,14 @@ class History:
                         batch = await anext(batches)
                 except (TimeoutError, StopAsyncIteration):
                     raise BrokerUnavailable(f"{self._streams[partition]} does not answer.") from None
+                self.filters = _filters(reader.server_version)
                 yield batch
+
+
+def _filters(version: str) -> bool:
+    """Whether a broker of this version filters streams."""
+    numbers = version.split(".")[:2]
+    return all(number.isdigit() for number in numbers) and tuple(map(int, numbers)) >= FILTERS_FROM
 
 
 def _prove(known: Delivery, found: Delivery, stream: str) -> None:

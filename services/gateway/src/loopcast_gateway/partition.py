@@ -17,7 +17,7 @@ from loopcast_gateway.digest import Digest
 from loopcast_gateway.entry import Entry, is_repeat, recorded_by, to_entry
 from loopcast_gateway.resume import Stretch
 from loopcast_gateway.ring import Recent
-from loopcast_gateway.spans import Segment
+from loopcast_gateway.spans import MERGE, Segment
 
 __all__ = ["Partition"]
 
@@ -117,13 +117,15 @@ class Partition:
         """Know what was before the first message that was read here too: `digest` tells of all up to the tail."""
         self.digest, self.whole = digest, True
 
-    def segments(self, experiment: str | None, behind: int, until: int, *, since: int = 0) -> list[Segment]:
+    def segments(
+        self, experiment: str | None, behind: int, until: int, *, since: int = 0, merge: int = MERGE
+    ) -> list[Segment]:
         """
         What to read of the log for the events of `experiment` (None is all) above `behind`, up to `until`.
 
         With `since` (microseconds since 1970) only those recorded later are wanted. There may be others in it too.
         """
-        found = self.catalog.segments(experiment, self.number, max(behind, self.known_from), until, since)
+        found = self.catalog.segments(experiment, self.number, max(behind, self.known_from), until, since, merge=merge)
         if behind < (low := min(self.known_from, until)):
             found.insert(0, Segment(behind, low))
         return found

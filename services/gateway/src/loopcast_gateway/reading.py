@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from loopcast.broker.interface import Delivery
 from loopcast.errors import LoopcastError
-from loopcast.position import Anchor, Position
+from loopcast.position import Anchor, Position, verify
+from loopcast.routing import experiment_word
 from loopcast_gateway.entry import Entry, recorded_by
 from loopcast_gateway.history import History
 from loopcast_gateway.partition import Partition
@@ -15,6 +16,16 @@ from loopcast_gateway.resume import Stretch
 from loopcast_gateway.spans import Segment, total
 
 __all__ = ["Lost", "Reading"]
+
+
+FILTERED_MERGE = 100_000
+"""Messages of others that a broker which filters skips in about the time that another read takes."""
+
+SPARSE = 20
+"""Messages for each event of the experiment, from which on filtering is worth a read that nobody shares."""
+
+SPARSE_FROM = 4000
+"""Messages to read: less is read at once anyway."""
 
 
 class Lost(LoopcastError):
@@ -44,6 +55,11 @@ class Reading:
         self._after = after
         behind = after.offset if isinstance(after, Position) else after
         self._segments = partition.segments(experiment, behind, until, since=since)
+        self._only: str | None = None
+        if experiment is not None and history.filters:
+            filtered = partition.segments(experiment, behind, until, since=since, merge=FILTERED_MERGE)
+            if _is_sparse(filtered):
+                self._only, self._segments = experiment_word(experiment), filtered
         self._lenient = not isinstance(after, Position)
         self.scanned = 0
         """How many messages were read."""
@@ -67,6 +83,12 @@ class Reading:
             Lost: the log has lost some of them, or is another one.
             BrokerError: the log cannot be read.
         """
+        if self._only is not None and isinstance(self._after, Position):
+            # It may stand on what the filter leaves out.
+            found = await self._history.first(self._partition.number, self._after.offset)
+            if (verdict := verify(self._after, found.offset, found.message_id)) is not Anchor.PROVEN:
+                raise Lost(verdict)
+            self._after = self._after.offset
         for segment in self._segments:
             stretch = self._stretch(segment)
             async for entries in self._read(stretch):
@@ -93,7 +115,7 @@ class Reading:
 
     async def _read(self, stretch: Stretch) -> AsyncGenerator[list[Entry], None]:
         before = self.scanned
-        async for entries in self._history.read(self._partition.number, stretch):
+        async for entries in self._history.read(self._partition.number, stretch, only=self._only):
             self.scanned = before + stretch.scanned
             if self.first is None and stretch.first is not None:
                 self.first = self._position(stretch.first)
@@ -103,3 +125,10 @@ class Reading:
 
     def _position(self, delivery: Delivery) -> Position:
         return Position.of(self._partition.number, delivery.offset, delivery.message_id)
+
+
+def _is_sparse(segments: Sequence[Segment]) -> bool:
+    """Whether most of what is there to read is of others."""
+    events = [segment.events for segment in segments]
+    length = total(segments)
+    return length >= SPARSE_FROM and None not in events and sum(filter(None, events)) * SPARSE <= length

@@ -61,6 +61,8 @@ class Segment:
     until: int
     first: Position | None = None
     """The message that must stand at `behind` + 1, where that is known."""
+    events: int | None = None
+    """How many events of the experiment it has at most; None where that is not known."""
 
     @property
     def length(self) -> int:
@@ -123,8 +125,12 @@ class Trail(msgspec.Struct, array_like=True):
             # Only the span's beginning is known of what is left, and not by its id.
             self.first = Mark(max(first, self.spans[0].first), "", "", 0)
 
-    def segments(self, partition: int, behind: int, until: int, *, since: int = 0) -> list[Segment]:
-        """What to read for the events above `behind` up to `until`, those before `since` (microseconds) left out."""
+    def segments(self, partition: int, behind: int, until: int, *, since: int = 0, merge: int = MERGE) -> list[Segment]:
+        """
+        What to read for the events above `behind` up to `until`, those before `since` (microseconds) left out.
+
+        Over `merge` messages of others it is read in one go.
+        """
         found: list[Segment] = []
         spans = self.spans
         start = bisect_right(spans, behind, key=lambda span: span.last)
@@ -134,11 +140,11 @@ class Trail(msgspec.Struct, array_like=True):
             if span.recorded < since:
                 continue
             low, high = max(behind, span.first - 1), min(span.last, until)
-            if found and low - found[-1].until <= MERGE:
-                found[-1] = Segment(found[-1].behind, high, found[-1].first)
+            if found and low - found[-1].until <= merge:
+                found[-1] = Segment(found[-1].behind, high, found[-1].first, (found[-1].events or 0) + span.events)
                 continue
             anchor = Position(partition, span.first, span.anchor) if low == span.first - 1 else None
-            found.append(Segment(low, high, anchor))
+            found.append(Segment(low, high, anchor, span.events))
         return found
 
     def behind_newest(self, count: int, until: int) -> int:

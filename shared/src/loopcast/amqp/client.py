@@ -33,11 +33,14 @@ class AmqpClient:
         prefetch: int,
         offset: StreamOffset | None = None,
         exclusive: bool = False,
+        only: str | None = None,
     ) -> ConsumeLink:
         """Open a link as :meth:`loopcast.broker.interface.Client.open_consumer` says."""
         target = parse_url(url, name=name)
         try:
-            connection = ConsumeConnection(target.login, queue, prefetch=prefetch, offset=offset, exclusive=exclusive)
+            connection = ConsumeConnection(
+                target.login, queue, prefetch=prefetch, offset=offset, exclusive=exclusive, only=only
+            )
         except ValueError as error:
             raise ConfigurationError(f"{queue!r} cannot be consumed: {error}.") from None
         link = ConsumingLink(connection, on_deliveries)

@@ -77,6 +77,7 @@ class Connection:
 
     def __init__(self, login: Login, setup: Sequence[base.Frame]) -> None:
         self.blocked: str | None = None
+        self.server_version = ""
         """The broker's reason while it reads nothing more from this connection, else None."""
         self.phase = Phase.START
         self._login = login
@@ -185,6 +186,7 @@ class Connection:
         mechanism = "EXTERNAL" if self._login.external else "PLAIN"
         if mechanism not in (method.mechanisms or "").split():
             raise Fault(COMMAND_INVALID, f"the broker does not let anybody log in by {mechanism}")
+        self.server_version = str((method.server_properties or {}).get("version", ""))
         properties: FieldTable = {
             "product": "Loopcast",
             "version": version("loopcast"),

@@ -29,9 +29,18 @@ class ConsumeConnection(Connection):
     """
 
     def __init__(
-        self, login: Login, queue: str, *, prefetch: int, offset: StreamOffset | None = None, exclusive: bool = False
+        self,
+        login: Login,
+        queue: str,
+        *,
+        prefetch: int,
+        offset: StreamOffset | None = None,
+        exclusive: bool = False,
+        only: str | None = None,
     ) -> None:
         arguments: FieldTable = {} if offset is None else {"x-stream-offset": _offset(offset)}
+        if only is not None:
+            arguments |= {"x-stream-filter": only, "x-stream-match-unfiltered": True}
         consume = commands.Basic.Consume(0, queue, _CONSUMER_TAG, False, False, exclusive, False, arguments)
         super().__init__(login, [commands.Basic.Qos(0, prefetch, False), consume])
 

@@ -213,6 +213,11 @@ class ConsumingLink(Link[ConsumeConnection]):
         super().__init__(connection)
         self._on_deliveries = on_deliveries
 
+    @property
+    def server_version(self) -> str:
+        """What the broker says of itself."""
+        return self._connection.server_version
+
     def ack(self, tag: int, *, multiple: bool = True) -> None:
         """Acknowledge a delivery, and with `multiple` all before it; never waits."""
         self._connection.ack(tag, multiple=multiple)

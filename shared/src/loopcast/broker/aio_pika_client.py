@@ -69,6 +69,7 @@ class AioPikaClient:
         prefetch: int,
         offset: StreamOffset | None = None,
         exclusive: bool = False,
+        only: str | None = None,
     ) -> ConsumeLink:
         """Open a link as :meth:`loopcast.broker.interface.Client.open_consumer` says."""
         connection = await connect(url, name=name)
@@ -78,6 +79,8 @@ class AioPikaClient:
             under = await _under(channel)
             link = _Consume(connection, channel, under, on_deliveries)
             arguments: FieldTable = {} if offset is None else {"x-stream-offset": _offset(offset)}
+            if only is not None:
+                arguments |= {"x-stream-filter": only, "x-stream-match-unfiltered": True}
             await under.basic_consume(queue, link.delivered, exclusive=exclusive, arguments=arguments)
             return link
 
@@ -222,6 +225,10 @@ class _Consume(_Link):
         self._batch: list[Delivery] = []
         self._acks: set[asyncio.Task[None]] = set()
         under.on_consumer_cancel_callbacks.add(self._cancelled)
+
+    @property
+    def server_version(self) -> str:
+        return str(getattr(self._under_connection, "server_properties", {}).get("version", ""))
 
     def ack(self, tag: int, *, multiple: bool = True) -> None:
         if self._watch.done():

@@ -188,6 +188,11 @@ class PublishLink(_Link, Protocol):
 class ConsumeLink(_Link, Protocol):
     """A channel with one consumer."""
 
+    @property
+    def server_version(self) -> str:
+        """What the broker says of itself, such as `4.0.5`; empty where it does not."""
+        ...
+
     def ack(self, tag: int, *, multiple: bool = True) -> None:
         """Acknowledge a delivery, and with `multiple` all before it. Never waits; nothing happens on a dead link."""
         ...
@@ -279,9 +284,14 @@ class Client(Protocol):
         prefetch: int,
         offset: StreamOffset | None = None,
         exclusive: bool = False,
+        only: str | None = None,
     ) -> ConsumeLink:
         """
         Connect and consume `queue`, from `offset` where it is a stream.
+
+        With `only`, a broker that filters (3.13 or later) leaves out parts of the stream that have no message with this
+        filter value, nor any without one. What comes is still to be looked at: a part has other messages too
+        (https://www.rabbitmq.com/docs/stream-filtering).
 
         Raises:
             BrokerUnavailable: no connection, or the broker refused it; the sentence says why.

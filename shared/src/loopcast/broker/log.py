@@ -35,7 +35,8 @@ class LogReader(Supervised[ConsumeLink]):
     One reader of one stream, on a connection that publishes nothing.
 
     What is buffered is bounded by `prefetch`: only what was handed over is acknowledged, so a slow caller slows the
-    broker down and nobody else. One iteration at a time.
+    broker down and nobody else. One iteration at a time. `only` is the filter value of
+    :meth:`loopcast.broker.interface.Client.open_consumer`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LogReader(Supervised[ConsumeLink]):
         prefetch: int = LOG_PREFETCH,
         backoff: Backoff | None = None,
         proof_seconds: float = PROOF_SECONDS,
+        only: str | None = None,
     ) -> None:
         self._client = client
         self._url = url
@@ -55,6 +57,9 @@ class LogReader(Supervised[ConsumeLink]):
         self._name = name
         self._prefetch = prefetch
         self._proof_seconds = proof_seconds
+        self._only = only
+        self.server_version = ""
+        """What the broker said of itself when it was last connected."""
         self._resume = Resume("next")
         self._feed = Feed()
         self._acks = Acks(prefetch)
@@ -171,9 +176,11 @@ class LogReader(Supervised[ConsumeLink]):
         return True
 
     async def _open(self, came: OnDeliveries, offset: StreamOffset, *, prefetch: int) -> ConsumeLink:
-        return await self._client.open_consumer(
-            self._url, self._stream, came, name=self._name, prefetch=prefetch, offset=offset
+        link = await self._client.open_consumer(
+            self._url, self._stream, came, name=self._name, prefetch=prefetch, offset=offset, only=self._only
         )
+        self.server_version = link.server_version
+        return link
 
     def _changed(self, anchor: Anchor) -> LogChanged:
         happened = "has lost what was read last" if anchor is Anchor.TRUNCATED else "is not the log it was"

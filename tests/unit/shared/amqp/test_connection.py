@@ -127,6 +127,26 @@ def test_the_handshake_of_a_consumer():
     assert [Ready(10)] == peer.events
 
 
+def test_a_consumer_that_wants_a_part_of_a_stream():
+    """The filter's value goes out with leave for what has none; without one nothing of it is said."""
+    some, everything = (
+        ConsumeConnection(Login(), "q", prefetch=1, offset="first", only=only)._setup[-1].arguments
+        for only in ("exp-1", None)
+    )
+
+    assert {"x-stream-offset": "first", "x-stream-filter": "exp-1", "x-stream-match-unfiltered": True} == some
+    assert {"x-stream-offset": "first"} == everything
+
+
+def test_the_broker_s_version_is_known():
+    """What the broker says of itself at the start of the handshake is kept."""
+    peer = consuming(offset=0)
+    before = peer.connection.server_version
+    peer.says(commands.Connection.Start(0, 9, {"version": "4.0.5"}, "PLAIN", "en_US"))
+
+    assert ("", "4.0.5") == (before, peer.connection.server_version)
+
+
 @pytest.mark.parametrize(("offset", "seconds"), [("@1760000000", 1760000000), ("@0", 0)])
 def test_an_offset_that_is_a_time(offset, seconds):
     """A Unix time goes out as AMQP's timestamp."""
