@@ -13,7 +13,6 @@ from opentelemetry.trace import StatusCode
 from loopcast.errors import BrokerBlocked
 from loopcast.metrics import Metrics
 from loopcast.telemetry import Telemetry
-from loopcast_producer.ahead import Ahead
 from loopcast_producer.ingest import TracedIngest
 from loopcast_producer.instruments import Instruments
 from loopcast_producer.receipt import Receipt
@@ -36,18 +35,18 @@ def traced(bench, telemetry):
     return TracedIngest(bench.lanes, bench.repeats, Instruments(Metrics("producer", "0")), telemetry, seconds=5)
 
 
-async def test_batches_of_a_stream_are_spans_of_their_own(spans):
+async def test_batches_are_spans_of_their_own(spans):
     """Two that are on their way at once are two spans, each linked to its caller, none inside the other."""
     telemetry, exporter = spans
     async with Bench() as bench:
-        ahead = Ahead(traced(bench, telemetry), Receipt.empty())
+        ingest = traced(bench, telemetry)
+        tasks = []
         for index in range(2):
             item = msgspec.structs.replace(event(index=index), traceparent=CALLER, tracestate="a=1")
-            await ahead.publish([item], 10, named=True)
-        settling = asyncio.create_task(ahead.settle())
+            tasks.append(asyncio.create_task(ingest.publish([item], Receipt.empty(), named=True)))
         await tick()
         bench.link.confirm()
-        await settling
+        await asyncio.gather(*tasks)
 
     found = exporter.get_finished_spans()
     assert ["publish loopcast.events"] * 2 == [span.name for span in found]

@@ -22,7 +22,6 @@ from loopcast.cors import allow_page, answer_preflight
 from loopcast.errors import BrokerError, InvalidEvent, InvalidExperiment
 from loopcast.trace_context import trace_context
 from loopcast_producer.admission import Admission
-from loopcast_producer.ahead import Ahead
 from loopcast_producer.bodies import Lines, OverlongLine, Shape, is_gzip, shape_of, single_or_array
 from loopcast_producer.envelopes import NotJson, Origin, cloudevent, loop_event, too_large
 from loopcast_producer.gate import Gate, Visitor
@@ -213,20 +212,15 @@ class Api:
 
     async def _take_lines(self, incoming: Incoming, taking: _Taking) -> None:
         lines = Lines(self._max_event_bytes)
-        ahead = Ahead(self._ingest, taking.receipt)
         count = 0
-        try:
-            async with contextlib.aclosing(incoming.pieces()) as pieces:
-                async for piece in pieces:
-                    raws = lines.feed(piece)
-                    for start, end in _slices(raws):
-                        taking.visitor.may_go_on()
-                        items = self._items(raws[start:end], taking, count + start)
-                        await ahead.publish(items, _size(raws[start:end]), named=taking.named)
-                    count += len(raws)
-            await ahead.publish(self._items(lines.finish(), taking, count), 0, named=taking.named)
-        finally:
-            await ahead.settle()
+        async with contextlib.aclosing(incoming.pieces()) as pieces:
+            async for piece in pieces:
+                items = lines.feed(piece)
+                for start, end in _slices(items):
+                    taking.visitor.may_go_on()
+                    await self._publish(items[start:end], taking, count + start)
+                count += len(items)
+        await self._publish(lines.finish(), taking, count)
 
     async def _publish(self, raws: Sequence[bytes | OverlongLine], taking: _Taking, first: int) -> None:
         await self._ingest.publish(self._items(raws, taking, first), taking.receipt, named=taking.named)
@@ -326,10 +320,6 @@ def _experiment(path: bytes) -> str:
         return unquote_to_bytes(path[len(_PREFIX) : -len(_SUFFIX)]).decode()
     except UnicodeDecodeError:
         raise InvalidExperiment("The experiment id in the path is not percent-encoded UTF-8.") from None
-
-
-def _size(raws: Sequence[bytes | OverlongLine]) -> int:
-    return sum(len(raw) for raw in raws if not isinstance(raw, OverlongLine))
 
 
 def _slices(items: Sequence[bytes | OverlongLine]) -> Iterable[tuple[int, int]]:
