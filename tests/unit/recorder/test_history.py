@@ -123,6 +123,17 @@ async def test_since_is_the_time_of_recording(sink, get):
     assert [event.id for event in EVENTS[11:]] == [one["event"]["id"] for one in found]
 
 
+async def test_bounds_in_time_go_with_a_position(sink, get):
+    """A page between two times is gone on from where it ended, as at the gateway; what is at the end of them is in."""
+    times = {"since_ts": f"{recorded_seconds(EVENTS[10]):.6f}", "until_ts": f"{recorded_seconds(EVENTS[20]):.6f}"}
+
+    first = (await get(f"{PATH}/events", limit=4, **times)).json()
+    rest = (await get(f"{PATH}/events", after=first["next"], limit=1000, **times)).json()
+
+    assert (False, True) == (first["complete"], rest["complete"])
+    assert [e.id for e in EVENTS[11:21]] == [one["event"]["id"] for one in first["events"] + rest["events"]]
+
+
 async def test_a_position_of_another_log_is_gone(sink, get):
     """A position that nothing proves is 410, not an answer that looks whole."""
     answer = await get(f"{PATH}/events", after=str(Position.of(0, 5, "somebody else")))
@@ -176,6 +187,8 @@ async def test_stats_say_how_much_there_is_and_how_far_it_goes(sink, get):
         (f"{PATH}/events", {"limit": "0"}, 422),
         (f"{PATH}/events", {"order": "up"}, 422),
         (f"{PATH}/events", {"since_ts": "nan"}, 422),
+        (f"{PATH}/events", {"until_ts": "-1"}, 422),
+        (f"{PATH}/events", {"after": "x", "before": "x"}, 422),
         (f"{PATH}/events", {"colour": "red"}, 422),
         ("/v1/experiments/%FF/events", {}, 422),
         ("/v1/experiments/a%00b/runs", {}, 422),

@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "Asked", "BadQuery", "read_query"]
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-_PARAMETERS = ("after", "before", "since_ts", "limit", "order")
+_PARAMETERS = ("after", "before", "since_ts", "until_ts", "limit", "order")
 
 
 class BadQuery(LoopcastError):
@@ -27,6 +27,8 @@ class Asked:
     before: Position | None = None
     since: float | None = None
     """Unix seconds; events recorded later than this."""
+    until: float | None = None
+    """Unix seconds; no events recorded later than this."""
     limit: int = DEFAULT_LIMIT
     newest: bool = False
 
@@ -41,16 +43,16 @@ def read_query(parameters: Mapping[str, str], partition: int) -> Asked:
     for name in parameters:
         if name not in _PARAMETERS:
             raise BadQuery(f"There is no parameter {name[:40]!r}; there are {', '.join(_PARAMETERS)}.")
-    bounds = [name for name in ("after", "before", "since_ts") if name in parameters]
-    if len(bounds) > 1:
-        raise BadQuery(f"Give one of after, before and since_ts, not {' and '.join(bounds)}.")
+    if "after" in parameters and "before" in parameters:
+        raise BadQuery("Give one of after and before, not both.")
     order = parameters.get("order", "newest" if "before" in parameters else "oldest")
     if order not in ("oldest", "newest"):
         raise BadQuery(f"order must be oldest or newest, not {order[:40]!r}.")
     return Asked(
         after=_position(parameters, "after", partition),
         before=_position(parameters, "before", partition),
-        since=_since(parameters.get("since_ts")),
+        since=_time(parameters, "since_ts"),
+        until=_time(parameters, "until_ts"),
         limit=_limit(parameters.get("limit")),
         newest=order == "newest",
     )
@@ -68,17 +70,18 @@ def _position(parameters: Mapping[str, str], name: str, partition: int) -> Posit
     return position
 
 
-def _since(text: str | None) -> float | None:
+def _time(parameters: Mapping[str, str], name: str) -> float | None:
+    text = parameters.get(name)
     if text is None:
         return None
     try:
-        since = float(text)
+        moment = float(text)
     except ValueError:
-        since = -1.0
+        moment = -1.0
     # Not a comparison that NaN passes.
-    if not 0 <= since < 1e12:
-        raise BadQuery(f"since_ts must be Unix seconds, such as 1790000000.5, not {text[:40]!r}.")
-    return since
+    if not 0 <= moment < 1e12:
+        raise BadQuery(f"{name} must be Unix seconds, such as 1790000000.5, not {text[:40]!r}.")
+    return moment
 
 
 def _limit(text: str | None) -> int:

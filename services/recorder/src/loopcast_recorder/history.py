@@ -102,7 +102,8 @@ class History:
             after = None if asked.after is None else _proven(database, asked.after)
             before = None if asked.before is None else _proven(database, asked.before)
             since = None if asked.since is None else int(asked.since * 1e6)
-            bounds = [("n > ?", after), ("n < ?", before), ("recorded > ?", since)]
+            until = None if asked.until is None else int(asked.until * 1e6)
+            bounds = [("n > ?", after), ("n < ?", before), ("recorded > ?", since), ("recorded <= ?", until)]
             used = [(condition, value) for condition, value in bounds if value is not None]
             where = " AND ".join(["experiment = ?", *(condition for condition, _ in used)])
             sql = (

@@ -103,6 +103,10 @@ def history(
     place: dict[str, str | int | float] = {} if since is None else {"since_ts": since}
     while True:
         page = gateway.get(experiment, "events", {"limit": PAGE, "order": "oldest", **bounds, **place})
+        if page.get("reason"):
+            print(
+                f"{experiment}: events are missing here ({page['reason']}); a recorder may have them", file=sys.stderr
+            )
         for one in page["events"]:
             yield one["event"]
         if page["complete"]:
