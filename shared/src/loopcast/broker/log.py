@@ -28,6 +28,8 @@ __all__ = ["LOG_PREFETCH", "LogReader"]
 LOG_PREFETCH = 2000
 PROOF_SECONDS = 5.0
 """How long the delivery that proves the log may take: it lies in the stream, so it costs the broker one disk read."""
+DOUBT_SECONDS = 60.0
+"""How long a stream that passes over what it has is asked again before it is believed that it lost it."""
 
 
 class LogReader(Supervised[ConsumeLink]):
@@ -61,6 +63,8 @@ class LogReader(Supervised[ConsumeLink]):
         self.server_version = ""
         """What the broker said of itself when it was last connected."""
         self._resume = Resume("next")
+        self._doubted: float | None = None
+        """Since when the stream says that it lost what it has."""
         self._feed = Feed()
         self._acks = Acks(prefetch)
         super().__init__(
@@ -124,7 +128,7 @@ class LogReader(Supervised[ConsumeLink]):
         Silence is proof only where the stream is known to answer: it is asked for its beginning, and then once more.
         """
         link = await self._open_proven()
-        if link is None and await self._answers():
+        if link is None and await self._first() is not None:
             link = await self._open_proven()
             if link is None:
                 raise self._changed(Anchor.EPOCH_CHANGED)
@@ -160,20 +164,40 @@ class LogReader(Supervised[ConsumeLink]):
             raise
         if anchor is not Anchor.PROVEN:
             await link.close()
+            if anchor is Anchor.TRUNCATED and await self._passed_over():
+                raise BrokerUnavailable(f"{self._stream} passes over what it still has (offset {resume.last}).")
             raise self._changed(anchor)
+        self._doubted = None
         return link
 
-    async def _answers(self) -> bool:
-        """Whether the stream has anything at all to give now."""
-        came = asyncio.Event()
-        link = await self._open(lambda _: came.set(), "first", prefetch=1)
-        try:
-            await asyncio.wait_for(came.wait(), self._proof_seconds)
-        except TimeoutError:
+    async def _passed_over(self) -> bool:
+        """
+        Whether the stream still has what it gave nothing of: it is truncated at its beginning and nowhere else.
+
+        4.0.5, killed again and again, gives a consumer that comes soon after its start only what is new. Asking again
+        helps; for ever it is not believed.
+        """
+        first, now = await self._first(), time.monotonic()
+        if first is None or self._resume.last is None or first > self._resume.last:
             return False
+        self._doubted = self._doubted or now
+        return now < self._doubted + DOUBT_SECONDS
+
+    async def _first(self) -> int | None:
+        """The first offset that the stream has, or None where it has nothing to give now."""
+        came: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def take(deliveries: Sequence[Delivery]) -> None:
+            if not came.done():
+                came.set_result(deliveries[0].offset)
+
+        link = await self._open(take, "first", prefetch=1)
+        try:
+            return await asyncio.wait_for(came, self._proof_seconds)
+        except TimeoutError:
+            return None
         finally:
             await link.close()
-        return True
 
     async def _open(self, came: OnDeliveries, offset: StreamOffset, *, prefetch: int) -> ConsumeLink:
         link = await self._client.open_consumer(
