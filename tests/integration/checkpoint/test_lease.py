@@ -78,6 +78,7 @@ async def test_a_killed_holder_is_replaced_at_once(vhost_url, holder):
     await (await until_acquired(vhost_url, 5)).release()
 
 
+@pytest.mark.slow
 async def test_a_frozen_holder_loses_the_lease_and_knows_when_it_wakes(vhost_url, holder):
     """SIGSTOP for longer than two heartbeats: another holds it, and the first one finds its connection gone."""
     os.kill(holder.pid, signal.SIGSTOP)

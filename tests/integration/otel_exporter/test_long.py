@@ -58,6 +58,7 @@ async def test_a_ten_hour_loop_is_restarted_in_the_middle(vhost_url, receiver, t
     assert [] == receiver.faults()
 
 
+@pytest.mark.slow
 async def test_a_backend_away_for_longer_than_the_broker_is_patient(
     vhost_url, receiver, tmp_path, short_consumer_timeout
 ):

@@ -55,6 +55,7 @@ async def test_a_standby_takes_over_from_a_killed_replica(vhost_url, receiver, t
     assert [] == receiver.faults()
 
 
+@pytest.mark.slow
 async def test_a_frozen_holder_that_wakes_up_changes_nothing(vhost_url, receiver, tmp_path):
     """SIGSTOP beyond the heartbeat: another takes over; the first wakes, loses all it had, and stands by."""
     events = loops(40)

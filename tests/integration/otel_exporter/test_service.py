@@ -91,6 +91,7 @@ async def test_a_restart_in_the_middle_of_every_loop_changes_nothing(vhost_url, 
     assert [] == receiver.faults()
 
 
+@pytest.mark.slow
 async def test_a_backend_that_was_away_gets_everything_and_memory_does_not_grow(vhost_url, exporter, receiver):
     """While it is away the log is not read on, and the lag grows; when it is back all of it arrives."""
     events = loops(300)
