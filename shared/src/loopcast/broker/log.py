@@ -28,7 +28,7 @@ __all__ = ["LOG_PREFETCH", "LogReader"]
 LOG_PREFETCH = 2000
 PROOF_SECONDS = 5.0
 """How long the delivery that proves the log may take: it lies in the stream, so it costs the broker one disk read."""
-DOUBT_SECONDS = 60.0
+DOUBT_SECONDS = 3.0
 """How long a stream that passes over what it has is asked again before it is believed that it lost it."""
 
 
@@ -172,10 +172,10 @@ class LogReader(Supervised[ConsumeLink]):
 
     async def _passed_over(self) -> bool:
         """
-        Whether the stream still has what it gave nothing of: it is truncated at its beginning and nowhere else.
+        Whether the stream passed over what it should still have: retention takes its beginning and nothing else.
 
-        4.0.5, killed again and again, gives a consumer that comes soon after its start only what is new. Asking again
-        helps; for ever it is not believed.
+        A consumer that comes while a log is being made and filled anew may be given later messages only; asked again,
+        the log says what it is. Where it does not, the end of the log was lost in a crash, after it had been given out.
         """
         first, now = await self._first(), time.monotonic()
         if first is None or self._resume.last is None or first > self._resume.last:

@@ -14,7 +14,7 @@ from loopcast.errors import BrokerUnavailable, LogChanged
 LOG = "loopcast.log.0"
 
 
-class JustStarted(MemoryBroker):
+class Forgetful(MemoryBroker):
     """Gives `forgets` consumers that ask for an offset its newest message and nothing before."""
 
     def __init__(self):
@@ -40,7 +40,7 @@ class JustStarted(MemoryBroker):
 @pytest.fixture
 def broker():
     """With five messages in its log."""
-    made = JustStarted()
+    made = Forgetful()
     made.fill(range(5))
     return made
 
