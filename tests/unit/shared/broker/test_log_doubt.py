@@ -1,4 +1,4 @@
-"""A reader that comes back to a broker which has only just started, and passes over what its log still has."""
+"""A reader that comes back to a log which passes over what it should still have."""
 
 import asyncio
 
