@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import time
 
 import pytest
 from websockets.asyncio.client import connect
@@ -25,7 +26,9 @@ class Page:
         async for message in self._socket:
             said = json.loads(message)
             if said.get("id") in self._answers:
-                self._answers.pop(said["id"]).set_result(said)
+                answer = self._answers.pop(said["id"])
+                if not answer.done():
+                    answer.set_result(said)
             elif said.get("method") == "Runtime.exceptionThrown":
                 self.complaints.append(said["params"]["exceptionDetails"])
 
@@ -47,11 +50,16 @@ class Page:
         return await self.value(f"document.querySelector({json.dumps(selector)})?.innerText")
 
     async def until(self, expression, timeout=20):
-        """Wait until an expression is true; its value."""
-        async with asyncio.timeout(timeout):
-            while not (found := await self.value(expression)):  # noqa: ASYNC110 - the page tells nobody
-                await asyncio.sleep(0.05)
-        return found
+        """Wait until an expression is true; its value. One that fails is not true yet: the page may be loading."""
+        deadline, why = time.monotonic() + timeout, ""
+        while True:
+            try:
+                if found := await self.value(expression):
+                    return found
+            except AssertionError as error:
+                why = f", it failed: {error}"
+            assert time.monotonic() < deadline, f"{expression} did not become true{why}"
+            await asyncio.sleep(0.05)
 
     async def key(self, key, **more):
         for kind in ("keyDown", "keyUp"):

@@ -104,7 +104,7 @@ async def test_a_session_that_runs_out(asking, feed, tmp_path):
         await log.send("exp-1", {"n": 1})
         async with browsing(asking.http + "/#exp-1", tmp_path / "browser") as page:
             await page.until("document.querySelector('#signin')?.open")
-            await give(page, token("exp-*", ttl=6))
+            await give(page, token("exp-*", ttl=12))
             await page.until(f"{FEED} === 1")
             await page.until("document.querySelector('#signin').open")
             await picture(page, "5-expired")
