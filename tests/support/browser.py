@@ -49,7 +49,7 @@ class Page:
     async def text(self, selector):
         return await self.value(f"document.querySelector({json.dumps(selector)})?.innerText")
 
-    async def until(self, expression, timeout=20):
+    async def until(self, expression, timeout=40):
         """Wait until an expression is true; its value. One that fails is not true yet: the page may be loading."""
         deadline, why = time.monotonic() + timeout, ""
         while True:

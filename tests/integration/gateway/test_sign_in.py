@@ -98,6 +98,7 @@ async def test_in_and_out(asking, feed, tmp_path):
     assert [] == complaints
 
 
+@pytest.mark.slow  # it waits until a session is over
 async def test_a_session_that_runs_out(asking, feed, tmp_path):
     """When the token expires the page asks again, and goes on with another one where it was."""
     async with feed() as log:

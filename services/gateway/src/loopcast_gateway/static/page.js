@@ -17,6 +17,7 @@ let generation = 0;
 let partitions = 1;
 let runs = new Runs();
 let drawing = false;
+let sessions = 0; // how often somebody signed in
 let clockOffset = 0; // the gateway's clock, less ours
 let lags = [];
 let gaps = 0;
@@ -103,9 +104,11 @@ function draw() {
 }
 
 async function ask(path) {
+  const asked = sessions;
   try {
     const answer = await fetch(path, { signal: AbortSignal.timeout(10_000) });
-    if (answer.status === 401) askWho();
+    // What was asked before somebody signed in says nothing of who is here now.
+    if (answer.status === 401 && asked === sessions) askWho();
     return answer.ok ? await answer.json() : null;
   } catch {
     return null; // The pills say already that the gateway is away.
@@ -195,6 +198,7 @@ $("signin").addEventListener("submit", async (event) => {
   const problem = answer?.ok ? null : await answer?.json().catch(() => null);
   $("refused").textContent = answer?.ok ? "" : (problem?.detail ?? "The gateway does not answer.");
   if (!answer?.ok) return;
+  sessions += 1;
   $("token").value = "";
   $("signin").close();
   client.start();
