@@ -8,30 +8,12 @@ number has no bound. `docs/metrics.md` is written from this module.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import Literal
 
 import prometheus_client as prometheus
 
+from loopcast.metric_definition import WORK_BUCKETS, Definition
+
 __all__ = ["INVENTORY", "Definition", "Metrics"]
-
-LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds in seconds."""
-
-WORK_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-"""Of what a process does by itself, without waiting for anybody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """What a metric is called and means."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = LATENCY_BUCKETS
-    """Of a histogram."""
 
 
 # Every service
