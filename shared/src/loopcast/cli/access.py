@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
+from loopcast.cli.moments import UNITS
 from loopcast.errors import ConfigurationError
 
 __all__ = ["api_key", "bearer_header", "parse_ttl", "token"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PATTERN_HELP = "Experiments, such as exp-* or *; may be given several times."
 
 
@@ -105,4 +105,4 @@ def parse_ttl(text: str) -> float:
     found = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if found is None or not int(found[1]):
         raise ConfigurationError(f"--ttl {text!r}: write a number and s, m, h or d, such as 8h.")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(found[1]) * UNITS[found[2]]

@@ -8,10 +8,11 @@ import time
 
 from loopcast.errors import ConfigurationError
 
-__all__ = ["parse_moment"]
+__all__ = ["UNITS", "parse_moment"]
 
 _AGO = re.compile(r"([0-9]{1,9})([smhd])\Z")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+"""Seconds by the letter that people write."""
 
 
 def parse_moment(text: str, option: str = "--since", now: float | None = None) -> float:
@@ -22,7 +23,7 @@ def parse_moment(text: str, option: str = "--since", now: float | None = None) -
         ConfigurationError: it is neither; the sentence names `option`.
     """
     if match := _AGO.match(text):
-        return (time.time() if now is None else now) - int(match[1]) * _UNITS[match[2]]
+        return (time.time() if now is None else now) - int(match[1]) * UNITS[match[2]]
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:

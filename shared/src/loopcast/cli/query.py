@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from loopcast.cli.database import columns_of, opened
 from loopcast.cli.questions import Query, Scope, ask
+from loopcast.cli.tables import print_table
 from loopcast.errors import ConfigurationError
 
 __all__ = ["run_query"]
@@ -37,26 +35,9 @@ def run_query(question: str, scope: Scope, *, sql: str, json: bool, file: Path |
             for row in cursor:
                 print(jsonlib.dumps(dict(zip(columns, map(_plain, row), strict=True)), ensure_ascii=False))
         else:
-            _print_table(columns, cursor)
+            rows = ((Text(_text(value), justify=_side(value)) for value in row) for row in cursor)
+            print_table(columns, rows, empty="nothing found")
     return 0
-
-
-def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    empty = True
-    for row in rows:
-        empty = False
-        table.add_row(*(Text(_text(value), justify=_side(value)) for value in row))
-    console = Console()
-    if not console.is_terminal:
-        # A file or a pipe has no width: nothing is folded there.
-        console = Console(width=10_000)
-    if empty:
-        console.print("nothing found")
-    else:
-        console.print(table, soft_wrap=not console.is_terminal)
 
 
 def _text(value: object) -> str:

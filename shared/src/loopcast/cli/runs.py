@@ -5,15 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json as jsonlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from loopcast.cli.gateway import Gateway
+from loopcast.cli.tables import print_table
 
 __all__ = ["row_of", "run_runs"]
 
@@ -35,10 +34,9 @@ def run_runs(experiment: str, *, everything: bool, limit: int, json: bool, url: 
     if json:
         for run in runs:
             print(jsonlib.dumps(run, ensure_ascii=False))
-    elif not runs:
-        print("nothing runs" if not everything else "no runs")
     else:
-        _print_table([row_of(run, time.time()) for run in runs])
+        rows = (_texts(row_of(run, time.time())) for run in runs)
+        print_table(COLUMNS, rows, empty="no runs" if everything else "nothing runs")
     if not answer["complete"]:
         print("There may be more: --limit shows more of them, `loopcast query runs` the recorded ones.")
     return 0
@@ -65,18 +63,9 @@ def row_of(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
     )
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        cells = dict(zip(COLUMNS, row, strict=True))
-        table.add_row(*(Text(text, _COLOURS.get(text, "") if name == "status" else "") for name, text in cells.items()))
-    console = Console()
-    if not console.is_terminal:
-        # A file or a pipe has no width: nothing is folded there.
-        console = Console(width=10_000)
-    console.print(table, soft_wrap=not console.is_terminal)
+def _texts(row: Sequence[str]) -> Iterator[Text]:
+    for name, text in zip(COLUMNS, row, strict=True):
+        yield Text(text, _COLOURS.get(text, "") if name == "status" else "")
 
 
 def _seconds(text: object) -> float | None:
