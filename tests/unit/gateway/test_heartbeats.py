@@ -72,6 +72,28 @@ async def test_the_lag_is_that_of_the_last_heartbeat_or_of_one_that_is_missing()
     assert (0.25, 0.0) == (heartbeats.lag, heartbeats.overdue)
 
 
+async def test_a_heartbeat_that_is_back_before_its_confirm_is_not_missed():
+    """Delivery and confirm race over two connections: whichever is first, the consumer is known to be alive."""
+    publisher, clock = Publisher(), Clock()
+    heartbeats = Heartbeats(publisher, "log", clock=clock)
+    confirmed = asyncio.Event()
+
+    async def publish(messages, *, timeout):  # noqa: ARG001
+        publisher.sent += messages
+        await confirmed.wait()
+
+    publisher.publish = publish
+    beating = asyncio.create_task(heartbeats.beat())
+    await asyncio.sleep(0)
+    clock.now = 0.25
+    heartbeats.came([back(publisher.sent[0], 7)])
+    confirmed.set()
+    await beating
+    clock.now = 40.0
+
+    assert (0.25, 0.0) == (heartbeats.lag, heartbeats.overdue)
+
+
 async def test_a_heartbeat_tells_of_a_checkpoint():
     """A partition learns from anybody's heartbeat up to where a checkpoint was written, and that it is due no more."""
     publisher = Publisher()

@@ -34,6 +34,8 @@ class Heartbeats:
         self._stream = stream
         self._clock = clock
         self._awaited: dict[str, asyncio.Future[int]] = {}
+        self._sending: dict[str, float] = {}
+        """Not confirmed yet. One may be back before that: its delivery and its confirm come over two connections."""
         self._sent: OrderedDict[str, float] = OrderedDict()
         self._lag = 0.0
 
@@ -51,6 +53,7 @@ class Heartbeats:
 
     def forgive(self) -> None:
         """Wait for no heartbeat any more that was sent before now."""
+        self._sending.clear()
         self._sent.clear()
 
     async def mark(self, timeout: float) -> int:
@@ -79,20 +82,26 @@ class Heartbeats:
         Raises:
             BrokerError: it could not be sent, or was not confirmed.
         """
-        id_, now = uuid7(), self._clock()
-        await self._publisher.publish([self._message(id_, checkpoint)], timeout=PUBLISH_SECONDS)
-        self._sent.setdefault(id_, now)
+        id_ = uuid7()
+        self._sending[id_] = self._clock()
+        try:
+            await self._publisher.publish([self._message(id_, checkpoint)], timeout=PUBLISH_SECONDS)
+        finally:
+            sent = self._sending.pop(id_, None)
+        if sent is not None:
+            self._sent[id_] = sent
         if len(self._sent) > OUTSTANDING:
             self._sent.popitem(last=False)
 
     def came(self, deliveries: Sequence[Delivery]) -> None:
         """The reader got these."""
-        if not (self._awaited or self._sent):
+        if not (self._awaited or self._sent or self._sending):
             return
         for delivery in deliveries:
             if delivery.type != HEARTBEAT:
                 continue
-            if (sent := self._sent.pop(delivery.message_id, None)) is not None:
+            waited_for = self._sent if delivery.message_id in self._sent else self._sending
+            if (sent := waited_for.pop(delivery.message_id, None)) is not None:
                 self._lag = self._clock() - sent
             future = self._awaited.get(delivery.message_id)
             if future is not None and not future.done():
