@@ -78,7 +78,7 @@ async def test_a_heartbeat_that_is_back_before_its_confirm_is_not_missed():
     heartbeats = Heartbeats(publisher, "log", clock=clock)
     confirmed = asyncio.Event()
 
-    async def publish(messages, *, timeout):  # noqa: ARG001
+    async def publish(messages, *, timeout):
         publisher.sent += messages
         await confirmed.wait()
 
