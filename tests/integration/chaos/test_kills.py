@@ -170,14 +170,14 @@ async def test_kills_cost_no_event(broker, vhost_url, tmp_path, victims):
 
 
 async def whole_log(url, accepted, seconds=90):
-    """The log, and what a reader delivers of it; a consumer that comes soon after a kill may be given nothing new."""
+    """The log, and what a reader delivers of it; a broker that has just started may be silent in the middle of it."""
     deadline = time.monotonic() + seconds
     while True:
         messages = await read_log(url, quiet=2.0)
         read = once(messages)
         if set(accepted) <= set(read) or time.monotonic() > deadline:
             return messages, read
-        print(f"read to {max(read, default=0)} of {accepted[-1]}: a new consumer, after a moment")
+        print(f"read to {max(read, default=0)} of {accepted[-1]} before the broker fell silent: once more")
         await asyncio.sleep(3)
 
 

@@ -174,11 +174,14 @@ class LogReader(Supervised[ConsumeLink]):
         """
         Whether the stream passed over what it should still have: retention takes its beginning and nothing else.
 
-        A consumer that comes while a log is being made and filled anew may be given later messages only; asked again,
-        the log says what it is. Where it does not, the end of the log was lost in a crash, after it had been given out.
+        A consumer that asks for an offset which a log that is just being filled anew does not have yet may be given a
+        later one first; asked again, the log says what it is.
         """
         first, now = await self._first(), time.monotonic()
-        if first is None or self._resume.last is None or first > self._resume.last:
+        if first is None:
+            # It has just given something: a broker that is slow now.
+            return True
+        if self._resume.last is None or first > self._resume.last:
             return False
         self._doubted = self._doubted or now
         return now < self._doubted + DOUBT_SECONDS

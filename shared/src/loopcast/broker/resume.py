@@ -40,6 +40,9 @@ class Resume:
     def begin(self) -> bool:
         """A new link is being opened at :attr:`offset`: whether its first delivery has to prove the stream."""
         self._unproven = self._last is not None
+        if self._last is not None:
+            # A link that was proven and then lost with all that it brought has left the floor behind the proof.
+            self._floor = self._last.offset
         return self._unproven
 
     def opened(self, now: float) -> None:

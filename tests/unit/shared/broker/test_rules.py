@@ -121,6 +121,52 @@ def test_the_proof_may_come_after_the_rest_of_its_chunk() -> None:
     assert Anchor.PROVEN == resume.came([delivery(41)])[0]
 
 
+def test_a_link_that_was_lost_right_after_its_proof_proves_nothing_for_the_next() -> None:
+    """
+    Each link is judged by the delivery that was handed over last, however far the one before it came.
+
+    Regression: the proof of a link that brought nothing further was looked for behind its place, and a whole log was
+    said to be truncated; seen as a hole that viewers were told of when a broker was killed soon after its start.
+    """
+    resume = Resume("first")
+    resume.handed(delivery(41))
+    resume.begin()
+    resume.came([delivery(41)])
+
+    resume.begin()
+    proof, fresh = resume.came([delivery(41), delivery(42)])
+
+    assert (Anchor.PROVEN, [42]) == (proof, offsets(fresh))
+
+
+@given(
+    links=st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(1, 4), max_size=4), st.booleans()), max_size=12),
+    start=st.one_of(st.just("first"), st.integers(0, 8)),
+)
+def test_a_log_that_stays_whole_is_read_whole(links: list[tuple[int, list[int], bool]], start: int | str) -> None:
+    """
+    Links that come and go in any moment cost a reading nothing and repeat nothing.
+
+    A link begins up to 3 offsets before the place that is asked for, as a chunk does, brings batches of any size, and
+    is lost; what its last batch brought may be lost with it.
+    """
+    resume, handed = Resume(start), []
+    for early, sizes, loses in links:
+        resume.begin()
+        asked = 0 if resume.offset == "first" else int(resume.offset)
+        at = max(0, asked - early)
+        for n, size in enumerate(sizes):
+            proof, fresh = resume.came([delivery(offset) for offset in range(at, at + size)])
+            at += size
+            assert proof in {None, Anchor.PROVEN}
+            if fresh and not (loses and n == len(sizes) - 1):
+                handed += offsets(fresh)
+                resume.handed(fresh[-1])
+
+    begin = 0 if start == "first" else int(start)
+    assert list(range(begin, begin + len(handed))) == handed
+
+
 @pytest.mark.parametrize(
     ("first", "proof"), [(delivery(50), Anchor.TRUNCATED), (delivery(41, "another"), Anchor.EPOCH_CHANGED)]
 )
