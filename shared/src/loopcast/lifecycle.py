@@ -254,4 +254,4 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _warn_of_unknown_names() -> None:
     for name, nearest in unknown_names().items():
-        log.warning("unknown_setting", name=name, hint=f"did you mean {nearest}?" if nearest else "it does nothing")
+        log.warning("unknown_setting", name=name, hint=f"did you mean {nearest}?" if nearest else "nothing reads it")

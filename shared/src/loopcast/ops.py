@@ -32,4 +32,8 @@ def ops_app(health: Health, metrics: Metrics) -> Starlette:
     async def scrape(_: Request) -> Response:
         return Response(metrics.render(), media_type=METRICS_TYPE)
 
-    return Starlette(routes=[*map(probe, PROBES), Route(METRICS_PATH, scrape)])
+    async def elsewhere(_: Request, __: Exception) -> Response:
+        here = ", ".join((*PROBES, METRICS_PATH))
+        return PlainTextResponse(f"GET {here}; the service itself is at its public port\n", status_code=404)
+
+    return Starlette(routes=[*map(probe, PROBES), Route(METRICS_PATH, scrape)], exception_handlers={404: elsewhere})

@@ -1,10 +1,10 @@
 """What `loopcast doctor` says of what it finds."""
 
+import contextlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from answering import Answering
 
 from loopcast.cli.doctor import Finding, examine, places, run_doctor
 from loopcast.sdk import LoopcastTransport
@@ -21,29 +21,9 @@ def _nobody(monkeypatch, tmp_path):
 
 @pytest.fixture
 def answering():
-    """A server that gives one answer to everything."""
-    servers = []
-
-    def start(status, body):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET  # noqa: N815 - the library's name
-
-            def log_message(self, *_):
-                pass
-
-        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    """A server that gives one answer to everything, by its address."""
+    with contextlib.ExitStack() as servers:
+        yield lambda status, body: servers.enter_context(Answering(status, body)).url
 
 
 def found(tmp_path, **named):

@@ -1,6 +1,11 @@
 """The probes: started, ready and alive are three questions."""
 
+import httpx
+import pytest
+
 from loopcast.health import STUCK_SECONDS, Health
+from loopcast.metrics import Metrics
+from loopcast.ops import ops_app
 
 
 class Clock:
@@ -66,3 +71,14 @@ def test_a_stuck_loop_is_dead_and_a_beat_revives_it():
     health.beat()
 
     assert (True, "alive") == health.liveness()
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/experiments"])
+async def test_another_address_of_the_ops_port_says_what_is_there(path):
+    """Who took the ops port for the service's own learns where the probes and metrics are."""
+    transport = httpx.ASGITransport(ops_app(Health(), Metrics("producer", "0")))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.get(path)
+
+    assert 404 == answer.status_code
+    assert "/livez, /readyz, /startupz, /metrics" in answer.text

@@ -326,7 +326,7 @@ def test_at_the_end_memory_goes_to_a_disk_that_takes_it(tmp_path):
 
     spool = Spool(10_000, "drop_oldest", make)
     spool.append(b"a")
-    assert (1, "No space left on device") == (spool.in_memory, spool.error)
+    assert (1, "[Errno 28] No space left on device") == (spool.in_memory, spool.error)
     room["there"], spool._again = True, 0.0
     spool._segment_bytes = 5
     spool.append(b"b")
@@ -361,7 +361,9 @@ def test_a_folder_that_cannot_be_made_is_no_fault(tmp_path):
     spool = Spool(1000, "drop_oldest", lambda: folder(tmp_path / "file" / "new"))
 
     assert 0 == spool.append(b"x")
-    assert (1, "Not a directory") == (spool.in_memory, spool.error)
+    assert 1 == spool.in_memory
+    assert "Not a directory" in spool.error
+    assert str(tmp_path / "file") in spool.error
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -371,4 +373,5 @@ def test_a_folder_that_may_not_be_written_is_no_fault(tmp_path):
     spool = Spool(1000, "drop_oldest", lambda: folder(tmp_path / "new"))
 
     assert 0 == spool.append(b"x")
-    assert (1, "Permission denied") == (spool.in_memory, spool.error)
+    assert 1 == spool.in_memory
+    assert "Permission denied" in spool.error

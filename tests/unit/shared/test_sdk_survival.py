@@ -163,7 +163,9 @@ def test_a_spool_that_cannot_be_made_is_said_and_costs_nothing(producer, tmp_pat
     assert transport.close(10).complete
 
     assert [0, 1, 2] == [event["n"] for batch in producer.taken for event in batch]
-    assert any("wait in memory alone" in record.getMessage() for record in caplog.records)
+    said = next(text for record in caplog.records if "wait in memory alone" in (text := record.getMessage()))
+    assert "LOOPCAST_SPOOL_DIR" in said
+    assert str(tmp_path / "file") in said
 
 
 def test_what_lies_in_spools_is_listed(producer, spool):

@@ -212,7 +212,7 @@ def test_a_producer_that_is_away_is_said_once(transport, producer, quick, caplog
 
     assert 20 == transport.stats.retries
     assert 1 == len(caplog.records)
-    assert "1 events wait" in caplog.records[0].getMessage()
+    assert f"1 events wait, {producer.url} (LOOPCAST_URL)" in caplog.records[0].getMessage()
 
 
 def test_a_full_buffer_follows_its_policy(producer):

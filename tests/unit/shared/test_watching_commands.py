@@ -45,11 +45,12 @@ def test_one_beginning():
 
 def test_a_choice():
     """Of a run, of types, without others; the patterns are the gateway's."""
-    events = [{"type": t, "subject": s} for t in ("loop_start", "loop_complete", "action_output") for s in "ab"]
+    kinds = ("loop_start", "loop_complete", "action_output")
+    events = [{"type": kind, "subject": "tune", "runid": run} for kind in kinds for run in "ab"]
     choice = Choice(run="a", types=["loop_*", "action_*"], exclude=["*_start"])
 
     assert [("loop_complete", "a"), ("action_output", "a")] == [
-        (event["type"], event["subject"]) for event in events if choice.wants(event)
+        (event["type"], event["runid"]) for event in events if choice.wants(event)
     ]
     assert all(map(Choice().wants, events))
 

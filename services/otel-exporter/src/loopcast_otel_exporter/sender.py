@@ -90,7 +90,8 @@ class Sender:
 
     async def _wait(self, answer: Again, tries: int) -> None:
         if self.failing is None:
-            log.warning("backend_away", signal=self._signal, reason=answer.reason)
+            hint = "LOOPCAST_OTLP_ENDPOINT names it; nothing is lost while it is away"
+            log.warning("backend_away", signal=self._signal, reason=answer.reason, hint=hint)
         self.failing = answer.reason
         delay = self._backoff.delay(tries, self._chance())
         await asyncio.sleep(max(delay, answer.after or 0.0))

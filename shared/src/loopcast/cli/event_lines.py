@@ -38,13 +38,14 @@ class EventLines:
         if self._json:
             print(jsonlib.dumps(event, ensure_ascii=False, separators=(",", ":")), flush=True)
             return
-        data = event["data"] if isinstance(event["data"], dict) else {"data": event["data"]}
+        data = event.get("data")
+        data = data if isinstance(data, dict) else {"data": data}
         values = "  ".join(f"{k}={_short(v)}" for k, v in data.items() if k not in _DULL and v is not None)
         indent = "  " * int(data.get("depth") or 0)
         self._out.print(
             Text.assemble(
                 (f"{(event.get('time') or '')[11:23]:<12} ", "bright_black"),
-                (f"{event['experimentid']} ", "blue"),
+                (f"{event.get('experimentid') or '-'} ", "blue"),
                 (f"{indent}{event['type']:<16} ", _COLOURS.get(event["type"], "")),
                 (values, "bright_black" if event["type"] == "action_output" else ""),
             )

@@ -12,7 +12,7 @@ import httpx
 
 from loopcast.cli.access import bearer_header
 from loopcast.errors import ConfigurationError
-from loopcast.up.state import address
+from loopcast.up.state import http_address
 
 __all__ = ["Gateway"]
 
@@ -25,11 +25,11 @@ class Gateway:
     A gateway: the one at `url`, else the one of the `loopcast up` that keeps its data in `data`.
 
     Raises:
-        ConfigurationError: no gateway is named and none runs here.
+        ConfigurationError: no gateway is named and none runs here, or what is named is no URL.
     """
 
     def __init__(self, url: str, data: Path) -> None:
-        self.url = (url or address(data, "LOOPCAST_GATEWAY_URL")).rstrip("/")
+        self.url = http_address(url, data, "LOOPCAST_GATEWAY_URL")
         self._client = httpx.Client(timeout=SECONDS, headers=bearer_header())
 
     def get(self, experiment: str, what: str, parameters: Mapping[str, str | int | float]) -> dict[str, Any]:

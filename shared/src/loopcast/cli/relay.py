@@ -56,6 +56,10 @@ def jsonl(
 ) -> None:
     """Follow a file through rotation and truncation, each line once over any number of restarts."""
     at_end = _from_end(from_)
+    if once and not file.exists():
+        raise ConfigurationError(f"{file} is not there: --once reads what is; without it, the file is waited for.")
+    if not file.absolute().parent.is_dir():
+        raise ConfigurationError(f"The folder of {file} is not there: name a file in one that is.")
 
     def source(transport: LoopcastTransport, root: Path | None) -> Source:
         return JsonlSource(transport, file, root, from_end=at_end, run=run or None)
@@ -71,6 +75,8 @@ def unix(
     data: Data = DATA,
 ) -> None:
     """Read a socket, and those of further processes beside it; connect again whenever it is there."""
+    if not socket.exists():
+        sys.stderr.write(f"{socket} is not there yet; waiting for it …\n")
 
     def source(transport: LoopcastTransport, root: Path | None) -> Source:
         del root
@@ -91,6 +97,8 @@ def little_loops(
     """Follow the event files of every loop that runs in a project, those that start later included."""
     at_end = _from_end(from_)
     running = running_folder(folder)
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} is no folder: name the project that little-loops runs in.")
 
     def source(transport: LoopcastTransport, root: Path | None) -> Source:
         return LittleLoopsSource(transport, running, root, from_end=lambda _: at_end)

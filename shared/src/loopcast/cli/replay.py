@@ -31,7 +31,7 @@ class Choice:
 
     def wants(self, event: dict[str, Any]) -> bool:
         """Whether a CloudEvent is one of them."""
-        if self.run and event.get("subject") != self.run:
+        if self.run and event.get("runid") != self.run:
             return False
         kind = event["type"]
         admitted = not self.types or any(fnmatchcase(kind, pattern) for pattern in self.types)
@@ -77,16 +77,19 @@ def run_replay(
     Raises:
         ConfigurationError: no gateway answers, or it refuses what was asked for.
     """
-    lines, left = EventLines(json=json), limit or -1
+    lines, shown = EventLines(json=json), 0
     with Gateway(url, data) as gateway:
         for event in history(gateway, experiment, since=since, until=until):
             if not choice.wants(event):
                 continue
             time.sleep(pace.wait(event))
             lines.show(event)
-            left -= 1
-            if not left:
+            shown += 1
+            if shown == limit:
                 break
+    if not shown:
+        which = f"run {choice.run} of {experiment}" if choice.run else experiment
+        print(f"the log has nothing such of {which}; `loopcast runs --all` shows what it has", file=sys.stderr)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json as jsonlib
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from loopcast.cli.gateway import Gateway
 from loopcast.cli.tables import print_table
 
 __all__ = ["row_of", "run_runs"]
+
+MOST = 1000
+"""Runs that a gateway lists at the most."""
 
 COLUMNS = ("experiment", "run", "status", "loop", "state", "iteration", "for", "last event")
 _COLOURS = {"running": "green", "awaiting_continuation": "yellow", "failed": "red", "timed_out": "red"}
@@ -29,16 +33,20 @@ def run_runs(experiment: str, *, everything: bool, limit: int, json: bool, url: 
         ConfigurationError: no gateway answers, or it refuses what was asked for.
     """
     with Gateway(url, data) as gateway:
-        answer = gateway.get(experiment, "runs", {"limit": limit})
-    runs = [run for run in answer["runs"] if everything or run["status"] in OPEN]
+        # One that waits for a person all night stands behind all those that ended meanwhile.
+        answer = gateway.get(experiment, "runs", {"limit": limit if everything else MOST})
+    runs = [run for run in answer["runs"] if everything or run.get("status") in OPEN]
+    complete = answer.get("complete", True) and len(runs) <= limit
+    runs = runs[:limit]
     if json:
         for run in runs:
             print(jsonlib.dumps(run, ensure_ascii=False))
     else:
         rows = (_texts(row_of(run, time.time())) for run in runs)
         print_table(COLUMNS, rows, empty="no runs" if everything else "nothing runs")
-    if not answer["complete"]:
-        print("There may be more: --limit shows more of them, `loopcast query runs` the recorded ones.")
+    if not complete:
+        more = "--limit shows more of them, " if limit < MOST else ""
+        print(f"There may be more: {more}`loopcast query runs` the recorded ones.", file=sys.stderr)
     return 0
 
 
@@ -54,7 +62,7 @@ def row_of(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
     return (
         run["experiment_id"],
         run["run"],
-        run["status"],
+        run.get("status") or "-",
         path,
         inner.get("state") or "-",
         str(inner.get("iteration") or "-"),

@@ -21,7 +21,7 @@ from loopcast.cli.event_lines import EventLines
 from loopcast.cli.moments import parse_moment
 from loopcast.cli.progress import Progress
 from loopcast.errors import ConfigurationError
-from loopcast.up.state import address
+from loopcast.up.state import http_address
 
 __all__ = ["run_tail", "wanted"]
 
@@ -37,6 +37,7 @@ class Viewer:
         self._progress = progress
         self._lines = EventLines(json=json)
         self._left = limit or -1
+        self._shown = False
 
     def subscriptions(self) -> list[str]:
         """The commands for a new connection: go on where the last one ended."""
@@ -48,6 +49,7 @@ class Viewer:
         self._progress.take(frame)
         if kind == "event":
             self._lines.show(frame["event"])
+            self._shown = True
             self._left -= 1
             return self._left != 0
         if kind == "subscribed":
@@ -55,6 +57,9 @@ class Viewer:
                 self._note(f"{frame['experiment_id']}: events are missing here ({frame.get('reason')})")
         elif kind == "gap":
             self._note(f"{frame['experiment_id']}: events are missing here ({frame.get('reason')})")
+        elif kind == "caught_up" and not frame.get("events") and not self._shown:
+            what = "anything" if frame["experiment_id"] == "*" else frame["experiment_id"]
+            self._note(f"the log has nothing such of {what}; waiting for what comes …")
         elif kind == "log":
             self._note("the log is back" if frame.get("connected") else "the gateway cannot read the log; waiting …")
         elif kind == "error":
@@ -70,9 +75,9 @@ def run_tail(progress: Progress, *, json: bool, limit: int, url: str, data: Path
     Watch until Ctrl-C or until `limit` events were seen; the exit code.
 
     Raises:
-        ConfigurationError: no gateway is named and none runs here, or the gateway refuses what was asked for.
+        ConfigurationError: no gateway is named and none runs here, what is named is no URL, or it refuses.
     """
-    target = (url or address(data, "LOOPCAST_GATEWAY_URL")).replace("http", "ws", 1).rstrip("/") + "/ws"
+    target = http_address(url, data, "LOOPCAST_GATEWAY_URL").replace("http", "ws", 1) + "/ws"
     viewer = Viewer(progress, json=json, limit=limit)
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_watch(target, viewer))

@@ -24,6 +24,8 @@ log = logging.getLogger("loopcast")
 
 POLL_SECONDS = 0.05
 CLOSE_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+"""How often a wait for the producer looks whether it is to end."""
 
 
 class Source(Protocol):
@@ -62,7 +64,10 @@ def run_relay(
         _steps(source, transport, ended, once=once, clock=clock)
     finally:
         source.close()
-        report = transport.close(None if once and not ended.is_set() else CLOSE_SECONDS)
+        # However long it takes, but no longer than somebody waits for it.
+        while once and not ended.is_set() and not transport.flush(LOOK_SECONDS).complete:
+            pass
+        report = transport.close(CLOSE_SECONDS)
         for number, handler in before.items():
             signal.signal(number, handler)
     stats = report.stats

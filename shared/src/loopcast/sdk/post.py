@@ -36,6 +36,11 @@ class Post:
         if configuration.token:
             self._headers["Authorization"] = f"Bearer {configuration.token}"
 
+    @property
+    def address(self) -> str:
+        """The producer's address."""
+        return self._configuration.base
+
     def send(self, path: str, records: Sequence[bytes]) -> Verdict:
         """Post `records` as one batch to `path`."""
         body, headers = b"[" + b",".join(records) + b"]", self._headers

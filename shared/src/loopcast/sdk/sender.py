@@ -140,9 +140,7 @@ class Sender:
             self._look = now + INHERIT_SECONDS
             self._inherited += self._inherit()
         if self._own.error:
-            self._complain(
-                f"{self._in_memory()} events wait in memory alone, the spool does not take them: {self._own.error}"
-            )
+            self._complain(f"{self._alone()}.")
         path, spool = next((s for s in self._inherited if s[0] == self._path), (self._path, self._own))
         batch = self._next_batch(spool)
         if batch is not None:
@@ -245,14 +243,18 @@ class Sender:
             self.error = reason
             waiting = len(spool)
         if tries:
-            alone, error = self._in_memory(), self._own.error
-            more = f" {alone} wait in memory alone, the spool does not take them: {error}" if error else ""
-            self._complain(f"{waiting} events wait, the producer does not take them: {reason}.{more}")
+            more = f" {self._alone()}." if self._own.error else ""
+            where = f"{self._post.address} (LOOPCAST_URL)"
+            self._complain(f"{waiting} events wait, {where} does not take them: {reason}.{more}")
         # Jitter against a herd, not a secret.
         wait = pause(tries, seconds, random.random())  # noqa: S311
         if wait > SYNC_SECONDS:
             self._sync()
         self._stop.wait(wait)
+
+    def _alone(self) -> str:
+        waiting, error = self._in_memory(), self._own.error
+        return f"{waiting} events wait in memory alone, the spool (LOOPCAST_SPOOL_DIR) does not take them: {error}"
 
     def _sync(self) -> None:
         with contextlib.suppress(OSError):  # It is in the page cache, which outlives the process at least.

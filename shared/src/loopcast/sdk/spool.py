@@ -288,7 +288,7 @@ class Spool:
                     self._folder = self._make()
                 segment, self.error = self._folder.segment(number), ""
             except OSError as error:
-                self._refused(error.strerror or str(error))
+                self._refused(str(error))
         segment = segment or MemorySegment(number)
         if not self._segments:
             self._reading, self._offset = segment, 0

@@ -93,5 +93,7 @@ def unknown_names(environ: Mapping[str, str] | None = None) -> dict[str, str | N
     found: dict[str, str | None] = {}
     for name, value in (os.environ if environ is None else environ).items():
         if name.startswith(PREFIX) and name not in known and not is_injected(name, value) and "_TEST_" not in name:
-            found[name] = next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+            # Without what all of them begin with, which would make any two names alike.
+            near = difflib.get_close_matches(name[len(PREFIX) :], sorted(other[len(PREFIX) :] for other in known), n=1)
+            found[name] = PREFIX + near[0] if near else None
     return found

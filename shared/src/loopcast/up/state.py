@@ -1,4 +1,4 @@
-"""Where the running `loopcast up` is: a small file in its data folder, read by `loopcast env`, `send` and `tail`."""
+"""Where services are: as a person says, or as the running `loopcast up` wrote into a small file in its data folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from loopcast.errors import ConfigurationError
 
-__all__ = ["DATA", "State", "address", "forget_state", "read_state", "write_state"]
+__all__ = ["DATA", "State", "address", "forget_state", "http_address", "read_state", "write_state"]
 
 FILE = "up.json"
 RECORDED = "recorder.db"
@@ -17,6 +18,8 @@ RECORDED = "recorder.db"
 
 DATA = Path(".loopcast")
 """The data folder where none is named."""
+
+EXAMPLES = {"LOOPCAST_URL": "http://127.0.0.1:8700", "LOOPCAST_GATEWAY_URL": "http://127.0.0.1:8701"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +69,26 @@ def address(data: Path, name: str) -> str:
     Raises:
         ConfigurationError: as :func:`read_state`.
     """
-    return read_state(data).environment[name].rstrip("/")
+    try:
+        return read_state(data).environment[name].rstrip("/")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{str(error).rstrip('.')}, or say with {name} where another one is.") from None
+
+
+def http_address(given: str, data: Path, name: str) -> str:
+    """
+    The base URL of a service: as `given`, else as the running `loopcast up` says; without a slash at the end.
+
+    Raises:
+        ConfigurationError: what is given is no such URL, or as :func:`read_state`.
+    """
+    if not given:
+        return address(data, name)
+    try:
+        parts = urlsplit(given)
+        there = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 0) >= 0
+    except ValueError:  # A port that is no number, a bracket that is not closed.
+        there = False
+    if not there or parts.query or parts.fragment:
+        raise ConfigurationError(f"--url or {name} {given!r} is no address of a service: write it as {EXAMPLES[name]}.")
+    return given.rstrip("/")
