@@ -68,8 +68,8 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def browsing(url, folder, *, size="1200,800"):
-    """A page of a browser of its own at `url`."""
+async def browsing(url, folder, *, size="1200,800", before=""):
+    """A page of a browser of its own at `url`, where a script ran `before` those of the page."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("needs Chromium")
@@ -93,6 +93,7 @@ async def browsing(url, folder, *, size="1200,800"):
                 listening = asyncio.create_task(page.listen())
                 await page.call("Runtime.enable")
                 await page.call("Page.enable")
+                await page.call("Page.addScriptToEvaluateOnNewDocument", source=before)
                 await page.call("Page.navigate", url=url)
                 yield page
                 listening.cancel()

@@ -49,6 +49,7 @@ async def test_everything_begins_with_the_last_events(start_gateway, feed, brows
         await log.settle(gateway)
         async with browse(gateway) as page:
             await page.until("document.querySelectorAll('#feed li').length === 4")
+            await page.key("2")
             await page.until(text_of("#state") + " === 'live'")
             await log.send("one", {"n": 4})
             await page.until("document.querySelectorAll('#feed li').length === 5")
@@ -119,6 +120,7 @@ async def test_what_is_known_of_the_connection(start_gateway, feed, browse):
         try:
             await page.until(text_of("#state") + ".startsWith('gateway lost')")
             broker = await page.text("#broker")
+            said = await page.value("document.querySelector('#announce').textContent")
         finally:
             os.kill(gateway.process.pid, signal.SIGCONT)
         await page.until(text_of("#state") + " === 'live'", 40)
@@ -126,7 +128,7 @@ async def test_what_is_known_of_the_connection(start_gateway, feed, browse):
         await log.send("back", {"n": 1})
         await page.until("document.querySelectorAll('#feed li').length === 1")
 
-    assert "broker: not known" == broker
+    assert ("broker: not known", "gateway lost") == (broker, said)
 
 
 async def test_a_broker_that_is_away_is_another_thing(start_gateway, feed, browse, broker):
@@ -153,6 +155,7 @@ async def test_filter_pause_and_keys(start_gateway, feed, browse):
         await log.settle(gateway)
         async with browse(gateway) as page:
             await page.until("document.querySelectorAll('#feed li').length > 10")
+            await page.key("2")
             await page.key("/")
             focused = await page.value("document.activeElement.id")
             await page.call("Input.insertText", text="action_* -action_output fake-model")

@@ -43,6 +43,17 @@ console.log(JSON.stringify(lines.map((line) => {
 """
 
 
+ADDRESS = """
+const { read, write } = await import(process.argv[1]);
+const named = [["*", null], ["a", null], ["a/b c", "run/1"], ["100%", null], ["ü", "*"]];
+console.log(JSON.stringify({
+  back: named.map(([experiment, run]) => read(write(experiment, run))).map(({ experiment, run }) => [experiment, run]),
+  odd: ["", "#", "#%E0%A4", "#a/", "#/x"].map(read).map(({ experiment, run }) => [experiment, run]),
+  named,
+}));
+"""
+
+
 def node(script, *arguments):
     if shutil.which("node") is None:
         pytest.skip("needs node")
@@ -105,6 +116,14 @@ def test_filters_of_the_feed():
         every,
         [],
     ] == node(MATCH, (STATIC / "feed.js").as_uri())
+
+
+def test_addresses():
+    """What is written into the address is read back; what nobody wrote is everything."""
+    found = node(ADDRESS, (STATIC / "address.js").as_uri())
+
+    assert found["named"] == found["back"]
+    assert [["*", None], ["*", None], ["*", None], ["a", None], ["*", None]] == found["odd"]
 
 
 def test_every_module_is_served():

@@ -30,9 +30,13 @@ __all__ = ["make_app"]
 DESCRIPTIONS = frozenset({DESCRIPTION, asyncapi.DESCRIPTION})
 MAX_EXPERIMENTS = 10_000
 _SCRIPT = "text/javascript; charset=utf-8"
+_SCRIPTS = (
+    *("address", "client", "dom", "experiments", "feed", "overview"),
+    *("page", "pills", "runs", "signin", "timeline", "views"),
+)
 STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
-    **{f"/static/{name}.js": (f"{name}.js", _SCRIPT) for name in ("client", "dom", "feed", "page", "runs", "timeline")},
+    **{f"/static/{name}.js": (f"{name}.js", _SCRIPT) for name in _SCRIPTS},
     "/static/client.d.ts": ("client.d.ts", "text/plain; charset=utf-8"),
     "/static/page.css": ("page.css", "text/css; charset=utf-8"),
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),

@@ -16,6 +16,32 @@ export function clock(text) {
   return `${time.toLocaleTimeString("en-GB")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
 }
 
+/** A time of day, with its day where that is another one. */
+export function moment(time, now = Date.now()) {
+  const [then, today] = [new Date(time), new Date(now)];
+  if (Number.isNaN(then.valueOf())) return "";
+  const clock = then.toLocaleTimeString("en-GB");
+  if (then.toDateString() === today.toDateString()) return clock;
+  const year = then.getFullYear() === today.getFullYear() ? {} : { year: "numeric" };
+  return `${then.toLocaleDateString("en-GB", { day: "numeric", month: "short", ...year })} ${clock}`;
+}
+
+/** How long ago, as roughly as somebody looks at it. */
+export function ago(ms) {
+  if (!(ms >= 2000)) return "now";
+  for (const [unit, size] of [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000]]) {
+    if (ms >= size) return `${Math.floor(ms / size)} ${unit} ago`;
+  }
+  return `${Math.floor(ms / 1000)} s ago`;
+}
+
+/** How a run's status is shown. */
+export function shade(status) {
+  if (status === "completed") return "good";
+  if (status === "running") return "live";
+  return status.startsWith("awaiting") ? "open" : "bad";
+}
+
 export function length(ms) {
   if (!(ms >= 0)) return "";
   if (ms < 1000) return `${Math.round(ms)} ms`;

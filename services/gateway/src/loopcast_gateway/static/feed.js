@@ -1,6 +1,6 @@
 // The event feed: newest first, filtered by types and words, held while paused.
 
-import { $, clock, element, roving } from "./dom.js";
+import { $, clock, element, moment, roving } from "./dom.js";
 
 const MAX_ROWS = 500;
 const DULL = new Set(["event", "type", "ts", "loop", "run_id", "experiment_id"]);
@@ -46,11 +46,13 @@ export class Feed {
     });
   }
 
+  /** Begin anew, with the events of one experiment, or with null of all. */
   clear(single) {
     this.#items = [];
     this.#fresh = [];
     this.#list.replaceChildren();
-    this.#list.classList.toggle("single", single);
+    this.#list.classList.toggle("single", single !== null);
+    $("sample").textContent = `loopcast send ${/^[\w.-]+$/.test(single ?? "my-experiment") ? (single ?? "my-experiment") : `'${single.replaceAll("'", "'\\''")}'`} hello`;
     this.#empty();
   }
 
@@ -73,6 +75,7 @@ export class Feed {
     this.#fresh.push(item);
     if (this.#items.length > MAX_ROWS * 2) this.#items.splice(0, MAX_ROWS);
     if (this.#fresh.length > MAX_ROWS) this.#fresh.shift();
+    $("empty").hidden = true; // The row comes with the next frame, and until then there is not nothing.
     if (!this.#asked) {
       this.#asked = true;
       requestAnimationFrame(() => this.#paint());
@@ -110,10 +113,11 @@ export class Feed {
   }
 
   #row({ event, text }) {
-    if (!event) return element("li", "note", text, { tabindex: "-1" });
-    const item = element("li", "", "", { tabindex: "-1", "aria-expanded": "false" });
+    if (!event) return element("li", "note", text, { role: "treeitem", tabindex: "-1" });
+    const item = element("li", "", "", { role: "treeitem", tabindex: "-1", "aria-expanded": "false" });
     const stamp = event.time ?? event.recordedtime ?? "";
-    const time = element("time", "", clock(stamp), { datetime: stamp, title: stamp });
+    const today = new Date(stamp).toDateString() === new Date().toDateString();
+    const time = element("time", "", today ? clock(stamp) : moment(stamp), { datetime: stamp, title: stamp });
     const data = element("span", "data", summary(event.data));
     item.append(time, element("span", "of", event.experimentid === "~" ? "(none)" : event.experimentid), element("span", "type", event.type), data);
     const toggle = () => {

@@ -1,7 +1,7 @@
 // Runs out of events: loops, sub-loops, states, output, verdicts, tokens. Pure: events in, a picture out.
 
 const MAX_LINES = 400; // of output, for each state
-const MAX_STATES = 400; // of a run; the oldest are counted, not kept
+const MAX_STATES = 1000; // of a run; the oldest are counted, not kept
 const MAX_RUNS = 50;
 const DONE = "completed";
 
@@ -137,10 +137,11 @@ const FOLD = {
 
 const NOTED = /^(action_error|retry_exhausted|cycle_detected|stall_detected|rate_limit_|api_error_|infra_retry|throttle_|host_pressure|prompt_size_warn|max_steps)/;
 
-/** The runs of one experiment, the newest first. */
+/** The runs of one experiment, the newest first; the one that is `wanted` is not forgotten. */
 export class Runs {
-  constructor() {
+  constructor(wanted = null) {
     this.byId = new Map();
+    this.wanted = wanted;
   }
 
   get list() {
@@ -167,7 +168,8 @@ export class Runs {
   #keep(run) {
     this.byId.set(run.id, run);
     if (this.byId.size <= MAX_RUNS) return;
-    const old = [...this.byId.values()].find((one) => !one.live) ?? this.byId.values().next().value;
+    const others = [...this.byId.values()].filter((one) => one.id !== this.wanted);
+    const old = others.find((one) => !one.live) ?? others[0];
     this.byId.delete(old.id);
   }
 }

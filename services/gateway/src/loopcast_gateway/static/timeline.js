@@ -1,52 +1,60 @@
 // A run as a picture: its states one below the other, sub-loops inside the state that runs them, each with its time.
 
-import { $, count, element, length, roving } from "./dom.js";
+import { $, ago, count, element, length, moment, roving, shade } from "./dom.js";
 import { tone } from "./runs.js";
 
-const MAX_SHOWN = 200;
+const QUIET = 30_000; // A run that says nothing for so long: since when is shown.
 
 export class Timeline {
-  #chosen = null; // a run's id; null is the newest
+  /** The id of the run that somebody chose; null is the newest. */
+  wanted = null;
   #state = null; // a state; null is the one that runs
   #rows = new Map();
   #drawn = null;
   #runs = null;
-  #now = () => Date.now();
-  #trace = async () => null;
+  #run = null;
+  #now;
+  #trace;
   #traced = null; // the run and attempt that the link is of
 
-  /** `trace(run)` gives a promise of `{ url }`, or of nothing. */
-  constructor(now, trace) {
+  /** `trace(run)` gives a promise of `{ url }`, or of nothing; `onRun` gets the id of the run to show, null the newest. */
+  constructor(now, { trace, onRun }) {
     this.#now = now;
     this.#trace = trace;
-    $("run").addEventListener("change", ({ target }) => {
-      this.#chosen = target.value === target.options[0].value ? null : target.value;
-      this.#state = null;
-      this.draw(this.#runs);
-    });
+    $("run").addEventListener("change", ({ target }) => onRun(target.value === target.options[0].value ? null : target.value));
     $("states").addEventListener("keydown", (event) => roving($("states"), "button", event));
+    $("states").addEventListener("scroll", () => this.#run && this.#scale(this.#run), { passive: true });
     $("follow").addEventListener("click", () => {
       this.#state = null;
       this.draw(this.#runs);
     });
   }
 
+  choose(run) {
+    this.wanted = run;
+    this.#state = null;
+  }
+
   reset() {
-    this.#chosen = null;
     this.#state = null;
     this.#drawn = null;
+    this.#run = null;
     this.#traced = null;
     this.#rows.clear();
     $("states").replaceChildren();
+    for (const id of ["detail", "norun", "strange"]) $(id).hidden = true;
   }
 
   draw(runs) {
     this.#runs = runs;
     const list = runs.list;
-    $("norun").hidden = list.length > 0;
-    $("detail").hidden = list.length === 0;
-    if (!list.length) return;
-    const run = list.find(({ id }) => id === this.#chosen) ?? list[0];
+    const run = this.wanted === null ? list[0] : list.find(({ id }) => id === this.wanted);
+    $("norun").hidden = this.wanted !== null || list.length > 0;
+    $("strange").hidden = this.wanted === null || Boolean(run);
+    $("newest").href = location.hash.split("/")[0] || "#";
+    $("detail").hidden = !run;
+    this.#run = run ?? null;
+    if (!run) return;
     this.#options(list, run);
     this.#facts(run);
     this.#link(run);
@@ -55,7 +63,7 @@ export class Timeline {
   }
 
   #options(list, run) {
-    const wanted = list.map((one, n) => [one.id, `${n === 0 ? "Latest: " : ""}${one.loop ?? one.id} · ${new Date(one.started).toLocaleTimeString("en-GB")} · ${one.status}`]);
+    const wanted = list.map((one, n) => [one.id, `${n === 0 ? "Latest: " : ""}${one.loop ?? one.id} · ${moment(one.started)} · ${one.status}`]);
     const key = JSON.stringify([wanted, run.id]);
     if ($("run").dataset.key === key || document.activeElement === $("run")) return;
     $("run").dataset.key = key;
@@ -78,9 +86,11 @@ export class Timeline {
   #facts(run) {
     const status = $("status");
     status.textContent = run.status;
-    status.dataset.tone = run.status === "completed" ? "good" : run.status === "running" ? "live" : run.status.startsWith("awaiting") ? "open" : "bad";
+    status.dataset.tone = shade(run.status);
     const facts = [
-      ["elapsed", length((run.ended ?? (run.status === "running" ? this.#now() : run.updated)) - run.started)],
+      ["started", moment(run.started)],
+      ["elapsed", length(this.#end(run) - run.started)],
+      ["last event", run.status === "running" && this.#now() - run.updated > QUIET ? ago(this.#now() - run.updated) : ""],
       ["iteration", run.iteration ?? ""],
       ["attempt", run.attempt > 1 ? run.attempt : ""],
       ["tokens in", run.tokens.input ? count(run.tokens.input) : ""],
@@ -107,22 +117,24 @@ export class Timeline {
       $("states").replaceChildren();
       this.#drawn = run.id;
     }
-    const shown = run.states.slice(-MAX_SHOWN);
-    const hidden = run.forgotten + run.states.length - shown.length;
-    $("earlier").textContent = hidden ? `${count(hidden)} earlier states are not shown.` : run.whole ? "" : "The beginning of this run is not among the events that were loaded.";
-    const from = hidden && shown.length ? shown[0].started : run.started;
-    const span = Math.max(1, (run.ended ?? (run.status === "running" ? this.#now() : run.updated)) - from);
-    const kept = new Set(shown);
+    const { forgotten } = run;
+    $("earlier").textContent = forgotten ? `${count(forgotten)} earlier states are not shown.` : run.whole ? "" : "The beginning of this run is not among the events that were loaded.";
+    const kept = new Set(run.states);
     for (const [state, row] of this.#rows) {
-      if (!kept.has(state)) {
-        row.item.remove();
-        this.#rows.delete(state);
-      }
+      if (kept.has(state)) continue;
+      row.item.remove();
+      this.#rows.delete(state);
     }
-    const bottom = $("states").scrollHeight - $("states").scrollTop - $("states").clientHeight < 40;
-    for (const state of shown) this.#place(this.#rows.get(state) ?? this.#row(state), state, run, from, span);
-    if (bottom && !this.#state) $("states").scrollTop = $("states").scrollHeight;
-    if (!$("states").querySelector('[tabindex="0"]')) $("states").querySelector("button")?.setAttribute("tabindex", "0");
+    const box = $("states");
+    const bottom = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    for (const state of run.states) this.#tell(this.#rows.get(state) ?? this.#row(state), state, run);
+    if (bottom && !this.#state) box.scrollTop = box.scrollHeight;
+    this.#scale(run);
+    if (!box.querySelector('[tabindex="0"]')) box.querySelector("button")?.setAttribute("tabindex", "0");
+  }
+
+  #end(run) {
+    return run.ended ?? (run.status === "running" ? this.#now() : run.updated);
   }
 
   #row(state) {
@@ -136,30 +148,54 @@ export class Timeline {
     track.append(bar);
     const took = element("span", "took");
     const verdict = element("span", "verdict");
-    button.append(name, track, took, verdict);
+    button.append(element("span", "step", String(state.iteration ?? "")), name, track, took, verdict);
     button.onclick = () => {
       this.#state = state;
       this.draw(this.#runs);
     };
     item.append(button);
     $("states").append(item);
-    const row = { item, button, bar, took, verdict };
+    const row = { item, button, bar, took, verdict, told: "" };
     this.#rows.set(state, row);
     return row;
   }
 
-  #place({ button, bar, took, verdict }, state, run, from, span) {
+  // What a row says. Most have ended, and say what they said.
+  #tell(row, state, run) {
+    const { button, bar, took, verdict } = row;
     const running = state.ended === null && run.status === "running";
-    const end = state.ended ?? (running ? this.#now() : run.updated);
-    const left = Math.min(99.5, Math.max(0, (100 * (state.started - from)) / span));
-    bar.style.left = `${left}%`;
-    bar.style.width = `${Math.max(0.5, Math.min(100 - left, (100 * (end - state.started)) / span))}%`;
+    const current = state === (this.#state ?? run.current);
+    const key = running ? "" : [state.ended ?? run.updated, state.verdict, state.exit, state.notes.length, current].join(" ");
+    if (key && key === row.told) return;
+    row.told = key;
     bar.dataset.tone = running ? "live" : state.exit > 0 && !state.verdict ? "bad" : state.verdict ? tone(state.verdict) : "plain";
-    took.textContent = length(end - state.started);
+    took.textContent = length((state.ended ?? this.#end(run)) - state.started);
     verdict.textContent = running ? "running" : [state.verdict ?? "", ...state.notes].filter(Boolean).join(", ");
     verdict.dataset.tone = bar.dataset.tone;
-    button.setAttribute("aria-current", String(state === (this.#state ?? run.current)));
+    button.setAttribute("aria-current", String(current));
     button.title = `${state.name}, step ${state.iteration ?? "?"}: ${took.textContent}${verdict.textContent ? `, ${verdict.textContent}` : ""}`;
+  }
+
+  // The bars are of the rows that are in sight: of hours each would be a hair.
+  #scale(run) {
+    const box = $("states");
+    const height = box.firstElementChild?.offsetHeight ?? 0;
+    const first = height ? Math.floor(box.scrollTop / height) : 0;
+    const last = height ? Math.ceil((box.scrollTop + box.clientHeight) / height) : run.states.length;
+    const seen = run.states.slice(first, last + 1);
+    if (!seen.length) return;
+    const end = (state) => state.ended ?? this.#end(run);
+    const from = first === 0 && !run.forgotten ? run.started : seen[0].started;
+    const to = Math.max(...seen.map(end));
+    const part = (time) => (100 * Math.min(Math.max(time - from, 0), to - from)) / Math.max(1, to - from);
+    $("from").textContent = moment(from);
+    $("to").textContent = `+${length(to - from)}`;
+    for (const state of seen) {
+      const { bar } = this.#rows.get(state);
+      const left = Math.min(99.5, part(state.started));
+      bar.style.left = `${left}%`;
+      bar.style.width = `${Math.max(0.5, part(end(state)) - left)}%`;
+    }
   }
 
   #output(run) {
