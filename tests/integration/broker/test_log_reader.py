@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 
 import pytest
 from structlog.testing import capture_logs
@@ -173,14 +174,15 @@ async def test_next_misses_nothing_of_an_outage(rig, read):
 
 async def test_a_log_that_is_not_there_is_waited_for(rig, read):
     """It is said once, not per try, and the reading begins when the log is there."""
+    stream = f"a-log-to-come-{uuid.uuid4().hex[:12]}"
     with capture_logs() as logs:
-        reading = read("a-log-to-come")
+        reading = read(stream)
         await rig.eventually(lambda: isinstance(reading.reader.reason, LogMissing))
         assert not reading.reader.connected
         await asyncio.sleep(0.5)
-        await rig.queue("stream", "a-log-to-come")
+        await rig.queue("stream", stream)
         await rig.eventually(lambda: reading.reader.connected)
-        await rig.fill("a-log-to-come", ["a"])
+        await rig.fill(stream, ["a"])
         await reading.until(1)
         await rig.eventually(lambda: "broker_connected" in [line["event"] for line in logs])
 
@@ -209,6 +211,39 @@ async def test_a_truncated_log_is_not_read_over_the_hole(rig, read):
         await asyncio.wait_for(asyncio.shield(reading.task), 20)
     assert "truncated" == caught.value.reason
     assert numbers(5) == reading.ids
+
+
+async def test_retention_that_overtakes_a_slow_reader_is_told(rig, read):
+    """
+    A reader whose connection stands, and which is so slow that retention takes what it has not read, is told so.
+
+    Regression: the broker goes on with the first segment that is left, and says nothing.
+    """
+    stream = await rig.queue("stream", stream_max_segment_size_bytes=4000, max_length_bytes=8000)
+    await rig.fill(stream, numbers(5), b"x" * 500)
+    reading = read(stream, prefetch=4)
+    reading.go.clear()
+    await reading.until(1)
+    for start in range(5, 405, 20):
+        await rig.fill(stream, numbers(start, start + 20), b"x" * 500)
+    reading.go.set()
+
+    with pytest.raises(LogChanged, match="has lost what was read last") as caught:
+        await asyncio.wait_for(asyncio.shield(reading.task), 20)
+    assert "truncated" == caught.value.reason
+    assert numbers(len(reading.ids)) == reading.ids
+    assert 0 == reading.reader.losses
+
+
+async def test_offsets_that_the_broker_uses_itself_are_no_loss(rig, read):
+    """At the begin of a segment an offset is missing, and the reader goes on over it."""
+    stream = await rig.queue("stream", stream_max_segment_size_bytes=4000)
+    reading = read(stream)
+    for start in range(0, 60, 10):
+        await rig.fill(stream, numbers(start, start + 10), b"x" * 500)
+
+    assert numbers(60) == await reading.until(60)
+    assert reading.deliveries[-1].offset > 59
 
 
 @pytest.mark.parametrize("count", [20, 3, 0])

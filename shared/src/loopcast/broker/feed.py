@@ -22,7 +22,8 @@ class Feed:
     def __init__(self) -> None:
         self._held: list[Delivery] = []
         self._ready = asyncio.Event()
-        self._generation = 0
+        self.generation = 0
+        """Which link it is that brings: one more with each that goes."""
         self._up = False
         self._failure: BrokerError | None = None
         self.closed = False
@@ -30,10 +31,10 @@ class Feed:
     def begin(self, admit: Callable[[Sequence[Delivery]], Sequence[Delivery]]) -> Callable[[Sequence[Delivery]], None]:
         """The callback for a new link; `admit` returns those of its deliveries that are to be handed over."""
         self.down()
-        generation = self._generation
+        generation = self.generation
 
         def came(deliveries: Sequence[Delivery]) -> None:
-            if generation == self._generation and (admitted := admit(deliveries)):
+            if generation == self.generation and (admitted := admit(deliveries)):
                 self._held.extend(admitted)
                 if self._up:
                     self._ready.set()
@@ -49,7 +50,7 @@ class Feed:
     def down(self) -> None:
         """The link is gone, and with it what it brought."""
         self._up = False
-        self._generation += 1
+        self.generation += 1
         self._held = []
 
     def fail(self, error: BrokerError) -> None:

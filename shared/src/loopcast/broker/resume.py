@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from loopcast.broker.interface import Delivery, StreamOffset
 from loopcast.position import Anchor, Position, verify
 
-__all__ = ["CLOCK_SKEW_SECONDS", "Resume"]
+__all__ = ["CLOCK_SKEW_SECONDS", "Resume", "unbroken"]
 
 CLOCK_SKEW_SECONDS = 5
 """How far the broker's clock may be behind ours before `next`, taken up again, would skip something."""
@@ -65,7 +65,19 @@ class Resume:
             return anchor, deliveries
         return anchor, [d for d in deliveries if d.offset >= self._floor]
 
+    def follows(self, delivery: Delivery) -> bool:
+        """Whether `delivery` has the offset behind what was handed over last; true of the first there is."""
+        return self._last is None or delivery.offset == self._last.offset + 1
+
     def handed(self, delivery: Delivery) -> None:
         """`delivery` and all before it were handed over."""
         self._last = Position.of(0, delivery.offset, delivery.message_id)
         self._floor = delivery.offset
+
+
+def unbroken(deliveries: Sequence[Delivery]) -> int:
+    """How many of `deliveries` there are, from the first on, whose offsets follow each other without a hole."""
+    first, count = deliveries[0].offset, len(deliveries)
+    if deliveries[-1].offset == first + count - 1:
+        return count
+    return next(n for n, delivery in enumerate(deliveries) if delivery.offset != first + n)
