@@ -56,6 +56,23 @@ async def test_the_file_is_read_again(bench, receivers):
     assert len(one.taken) == 2
 
 
+async def test_an_endpoint_that_somebody_mended_is_tried_at_once(bench, receiver):
+    """A wrong token costs an hour between two tries; a right one in the file is tried now, and a wrong one once."""
+    receiver.answer = lambda call: 200 if call.headers.get("authorization") == "right" else 401
+    slow = {"schedule": [3600], "give_up_after": "72h"}
+    async with bench.forwarding(bench.endpoint("ci", receiver.url, retry=slow)):
+        await bench.bound("ci")
+        ids = await bench.publish(bench.event())
+        await receiver.until(lambda: len(receiver.calls) == 1)
+        for token in ("wrong", "right"):
+            bench.write(bench.endpoint("ci", receiver.url, retry=slow, headers={"Authorization": token}))
+            await receiver.until(lambda token=token: receiver.calls[-1].headers.get("authorization") == token)
+            await asyncio.sleep(0.5)
+
+    assert [None, "wrong", "right"] == [call.headers.get("authorization") for call in receiver.calls]
+    assert ids == receiver.taken
+
+
 async def test_a_bad_file_keeps_the_old_endpoints(bench, receiver, capsys):
     """A typing error in the file stops nobody, and is said with its line."""
     async with bench.forwarding(bench.endpoint("ci", receiver.url)) as service:

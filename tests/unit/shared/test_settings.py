@@ -6,6 +6,7 @@ from loopcast.errors import ConfigurationError
 from loopcast.settings import (
     SERVICES,
     GatewaySettings,
+    OtelExporterSettings,
     ProducerSettings,
     ServiceSettings,
     is_injected,
@@ -252,3 +253,35 @@ def test_addresses_are_checked(monkeypatch, name, value, hint):
 
     with pytest.raises(ConfigurationError, match=hint):
         load(GatewaySettings)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "endpoint", "sentence"),
+    [
+        ("grpc", "localhost:4317", ""),
+        ("grpc", "https://host", ""),
+        ("grpc", "ftp://host", "write it as http://host:4317"),
+        ("grpc", "http://host:4317/v1/traces", "leave /v1/traces out"),
+        ("http/protobuf", "http://host:4318/otlp/", ""),
+        ("http/protobuf", "localhost:4318", "write it as http://host:4318"),
+        ("http/protobuf", "http://host:4318/v1/traces/", "leave /v1/traces out"),
+    ],
+)
+def test_the_address_of_an_otlp_backend(monkeypatch, protocol, endpoint, sentence):
+    """What would fail at every request is refused at the start, with how to write it."""
+    monkeypatch.setenv("LOOPCAST_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("LOOPCAST_OTLP_ENDPOINT", endpoint)
+    if not sentence:
+        assert endpoint == load(OtelExporterSettings).otlp_endpoint
+        return
+
+    with pytest.raises(ConfigurationError, match=sentence):
+        load(OtelExporterSettings)
+
+
+def test_a_certificate_that_is_not_there(monkeypatch):
+    """A file of authorities that cannot be read stops the start, by its name."""
+    monkeypatch.setenv("LOOPCAST_OTLP_CERTIFICATE", "/nowhere/ca.pem")
+
+    with pytest.raises(ConfigurationError, match=r"LOOPCAST_OTLP_CERTIFICATE='/nowhere/ca\.pem': it cannot be read"):
+        load(OtelExporterSettings)

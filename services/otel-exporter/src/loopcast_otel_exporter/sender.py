@@ -90,7 +90,7 @@ class Sender:
 
     async def _wait(self, answer: Again, tries: int) -> None:
         if self.failing is None:
-            hint = "LOOPCAST_OTLP_ENDPOINT names it; nothing is lost while it is away"
+            hint = "does it run, and is its address right? nothing is lost meanwhile"
             log.warning("backend_away", signal=self._signal, reason=answer.reason, hint=hint)
         self.failing = answer.reason
         delay = self._backoff.delay(tries, self._chance())

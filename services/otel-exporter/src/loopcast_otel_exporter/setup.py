@@ -73,12 +73,7 @@ class Setup:
 
 
 def transport_of(settings: OtelExporterSettings) -> Transport:
-    """
-    The way to the backend that the settings name.
-
-    Raises:
-        ConfigurationError: the endpoint is no address.
-    """
+    """The way to the backend that the settings name, which hold its address to what the protocol takes."""
     kind = GrpcTransport if settings.otlp_protocol == "grpc" else HttpTransport
     pairs = (pair.partition("=") for pair in settings.otlp_headers)
     return kind(

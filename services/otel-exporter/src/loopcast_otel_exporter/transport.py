@@ -17,7 +17,6 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from loopcast.errors import ConfigurationError
 from loopcast_otel_exporter.answers import Again, Answer, Taken, of_grpc, of_http
 
 __all__ = ["GrpcTransport", "HttpTransport", "Signal", "Transport"]
@@ -136,8 +135,6 @@ def _target(endpoint: str) -> tuple[str, bool]:
     scheme, separator, rest = endpoint.partition("://")
     if not separator:
         return endpoint, False
-    if scheme not in ("http", "https"):
-        raise ConfigurationError(f"LOOPCAST_OTLP_ENDPOINT={endpoint}: write http://host:4317 or https://host:4317.")
     return rest.rstrip("/"), scheme == "https"
 
 

@@ -92,7 +92,9 @@ def service_of(settings: RecorderSettings) -> Service:
     postgres, socket = _postgres(settings, metrics), _socket(settings, metrics)
     own = [*_files(settings, metrics), *([] if socket is None else [socket])]
     if not own and postgres is None:
-        raise ConfigurationError("Nothing is to be recorded: set LOOPCAST_RECORDER_SQLITE, _JSONL or _SOCKET.")
+        raise ConfigurationError(
+            "Nothing is to be recorded: set LOOPCAST_RECORDER_SQLITE, _POSTGRES, _JSONL or _SOCKET."
+        )
     threads = [thread_of(sink) for sink in own]
     lanes = [lane_of(thread, number) for thread in threads for number in range(topology.partitions)]
     shares: list[Shared] = []

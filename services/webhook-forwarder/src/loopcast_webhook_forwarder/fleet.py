@@ -33,7 +33,7 @@ class Fleet:
         for name, setup in setups.items():
             runner = self._runners.get(name)
             if runner is None or runner.setup != setup:
-                self._replace(name, Runner(setup, self._shared))
+                self._replace(name, Runner(setup, self._shared, mended=runner is not None))
         for name in self._runners.keys() - setups.keys():
             self._retiring[name] = self._runners.pop(name)
             self._retiring[name].retire()

@@ -70,10 +70,16 @@ class Shared:
 
 
 class Runner:
-    """Runs one endpoint until :meth:`stop` or :meth:`retire`."""
+    """
+    Runs one endpoint until :meth:`stop` or :meth:`retire`.
 
-    def __init__(self, setup: Setup, shared: Shared) -> None:
+    One that was `mended` (the file or a secret says something else now) is tried once without waiting any longer: the
+    person who mended it does not want to wait an hour to see whether it was that.
+    """
+
+    def __init__(self, setup: Setup, shared: Shared, *, mended: bool = False) -> None:
         self.setup = setup
+        self._at_once = mended
         self._shared = shared
         self._name = setup.endpoint.name
         self._url = shared.settings.amqp_url
@@ -173,7 +179,7 @@ class Runner:
 
     def _may_consume(self) -> bool:
         state = self._stream.state
-        return state.control.mode == "running" and state.waits_until() <= time.time()
+        return state.control.mode == "running" and (self._at_once or state.waits_until() <= time.time())
 
     def _is_over_bound(self) -> bool:
         progress = self._holding.state.progress
@@ -258,6 +264,7 @@ class Runner:
                 return
 
     async def _settle(self, parcel: Parcel, inbox: Inbox, courier: Courier, lost: Callable[[], bool]) -> Ended:
+        self._at_once = False
         if parcel.events and parcel.events[0].type == TOKEN:
             return await self._work_off(parcel, inbox, courier, lost)
         return await courier.deliver(Job(parcel, ack=inbox.ack, lost=lost, interrupted=self._must_close))

@@ -39,7 +39,9 @@ def read_setups(path: Path, *, trace_url: str = "") -> dict[str, Setup]:
         with path.open("rb") as file:
             text = file.read(MAX_FILE_BYTES).decode()
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}; LOOPCAST_WEBHOOKS_FILE or --file names it."
+        ) from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is no UTF-8 text.") from None
     parsed = parse_endpoints(text, str(path))

@@ -57,6 +57,8 @@ async def connect(url: str, *, name: str, heartbeat: int | None = None) -> Abstr
     Raises:
         BrokerUnavailable: no connection, or the broker refused it; the sentence says why.
     """
+    parts = urlsplit(url)
+    where = parts.netloc.rpartition("@")[2]  # Never the password.
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             return await aio_pika.connect(
@@ -65,9 +67,9 @@ async def connect(url: str, *, name: str, heartbeat: int | None = None) -> Abstr
                 connection_class=_Closed,
             )
     except TimeoutError:
-        raise BrokerUnavailable(f"The broker did not answer within {CONNECT_TIMEOUT:g} s.") from None
+        raise BrokerUnavailable(f"The broker at {where} did not answer within {CONNECT_TIMEOUT:g} s.") from None
     except (OSError, AMQPError, EOFError) as error:
-        raise unavailable(error, unquote(urlsplit(url).path[1:]) or "/") from error
+        raise unavailable(error, where, unquote(parts.path[1:]) or "/") from error
 
 
 def underlay(connection: AbstractConnection) -> Underlay:

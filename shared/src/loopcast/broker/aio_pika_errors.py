@@ -9,16 +9,16 @@ from loopcast.errors import BrokerError, BrokerUnavailable, LogMissing, Topology
 __all__ = ["end", "refusal", "unavailable"]
 
 
-def unavailable(error: BaseException, vhost: str) -> BrokerUnavailable:
-    """Why no connection to `vhost` could be made."""
+def unavailable(error: BaseException, where: str, vhost: str) -> BrokerUnavailable:
+    """Why no connection to `vhost` of the broker at `where` (host and port) could be made."""
     if isinstance(error, exceptions.ProbableAuthenticationError | exceptions.AuthenticationError):
-        return BrokerUnavailable(f"The broker refused the login: {_text(error)}.")
+        return BrokerUnavailable(f"The broker at {where} refused the login: {_text(error)}.")
     if isinstance(error, exceptions.InvalidFrameError):
         # The library shows no more of the `connection.close` that answers `connection.open`.
         return BrokerUnavailable(
-            f"The broker refused the virtual host {vhost!r}: it is not there, or not for this user."
+            f"The broker at {where} refused the virtual host {vhost!r}: it is not there, or not for this user."
         )
-    return BrokerUnavailable(f"There is no connection to the broker: {_text(error)}.")
+    return BrokerUnavailable(f"There is no connection to the broker at {where}: {_text(error)}.")
 
 
 def end(error: BaseException) -> BrokerError:

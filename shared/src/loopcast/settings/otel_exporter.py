@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from loopcast.settings.base import CommaSeparated, ServiceSettings
 
@@ -61,6 +63,31 @@ class OtelExporterSettings(ServiceSettings):
         if any("=" not in pair for pair in value):
             raise ValueError("write each header as name=value")
         return value
+
+    @field_validator("otlp_certificate")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        if value:
+            try:
+                Path(value).read_bytes()
+            except OSError as error:
+                raise ValueError(f"it cannot be read: {error.strerror}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _address(self) -> Self:
+        """What gRPC takes without a scheme, HTTP does not, and its paths are added here."""
+        scheme, separator, _ = self.otlp_endpoint.partition("://")
+        bare = not separator and self.otlp_protocol == "grpc"
+        if not bare and (not separator or scheme not in ("http", "https")):
+            example = "http://host:4317" if self.otlp_protocol == "grpc" else "http://host:4318"
+            raise ValueError(f"LOOPCAST_OTLP_ENDPOINT={self.otlp_endpoint!r}: write it as {example}")
+        path = urlsplit(self.otlp_endpoint).path.rstrip("/") if separator else ""
+        if path.endswith(("/v1/traces", "/v1/logs", "/v1/metrics")):
+            raise ValueError(
+                f"LOOPCAST_OTLP_ENDPOINT={self.otlp_endpoint!r}: leave {path[path.rindex('/v1/') :]} out; it is added"
+            )
+        return self
 
     @field_validator("otel_signals")
     @classmethod
