@@ -1,5 +1,7 @@
 """
-Write the pages that come out of the code: `configuration.md`, `command-line.md`, `metrics.md` and `asyncapi.yaml`.
+Write the pages that come out of the code, and the index out of the pages' titles.
+
+`configuration.md`, `command-line.md`, `metrics.md`, `asyncapi.yaml`; the index is `README.md`.
 
 `make docs` runs it; a test fails while a page and the code differ.
 """
@@ -40,6 +42,28 @@ Written from `loopcast.metrics` by `make docs`; edit the descriptions there.
 Every service serves them as Prometheus' text format at `/metrics` of its ops port. No label ever holds an experiment:
 their number has no bound. Beside these, each process has Prometheus' own `process_*` and `python_gc_*`.
 """
+
+INDEX = """\
+# Documentation
+
+Written from the pages' titles by `make docs`.
+
+"""
+READERS = {
+    "want to watch a loop": "[the README](../README.md), then [the SDK](sdk.md) or [the relays](relays.md), and "
+    "[the command line](command-line.md)",
+    "write a client": "[the protocol](protocol.md), [what to do so that nothing is missed](architecture/resume.md), "
+    "[what an event is](architecture/events.md); for machines [asyncapi.yaml](asyncapi.yaml) and a gateway's "
+    "`/v1/openapi.json`",
+    "operate it": "[deploying](../deploy/README.md), [configuration](configuration.md), [security](security.md), "
+    "[sizing](sizing.md), [metrics](metrics.md), [runbooks](operations/runbooks.md), "
+    "[the services' own traces](operations/telemetry.md)",
+    "change it": "[how we build](../CONTRIBUTING.md), [the overview](architecture/overview.md), "
+    "[what is in the shared package](../shared/README.md), the decisions below",
+}
+"""What a person wants, and where that is."""
+FOLDERS = {"architecture": "How it works", "decisions": "What was decided", "benchmarks": "What was measured"}
+FIRST = "overview.md"
 
 COMMANDS_INTRODUCTION = """\
 # Command line
@@ -107,7 +131,23 @@ def exchange_and_sockets() -> str:
     return head + yaml.safe_dump(asyncapi.document(), sort_keys=False, allow_unicode=True, width=120)
 
 
+def index() -> str:
+    """The index: where to begin, and every page of the folders that have many."""
+    services = ", ".join(f"[{name}](../services/{name}/README.md)" for name in SERVICES)
+    rows = [*READERS.items(), ("look for one service", services)]
+    parts = [INDEX + _table(("you", "read"), rows)]
+    for folder, title in FOLDERS.items():
+        pages = sorted((FOLDER / folder).glob("*.md"), key=lambda page: (page.name != FIRST, page.name))
+        parts.append(f"## {title}\n\n" + "".join(f"* [{_title(page)}]({folder}/{page.name})\n" for page in pages))
+    return "\n".join(parts)
+
+
+def _title(page: Path) -> str:
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
 PAGES = {
+    "README.md": index,
     "configuration.md": configuration,
     "command-line.md": commands,
     "metrics.md": metrics,
@@ -117,14 +157,16 @@ PAGES = {
 
 def _section(title: str, settings: type[ServiceSettings], names: Iterable[str]) -> str:
     fields = settings.model_fields
-    rows = ((f"`{PREFIX}{n.upper()}`", f"`{_text(fields[n].default)}`", fields[n].description or "") for n in names)
+    rows = ((f"`{PREFIX}{n.upper()}`", _text(fields[n].default), fields[n].description or "") for n in names)
     return f"## {title}\n\n" + _table(("variable", "default", "meaning"), rows)
 
 
 def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or " "
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """A default as it is written in a variable; nothing where there is none."""
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if value is None or not text:
+        return ""
+    return f"`{text.lower() if isinstance(value, bool) else text}`"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
