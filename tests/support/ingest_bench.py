@@ -81,7 +81,7 @@ class Bench:
             await publisher.close()
 
     def begin(self, *items, named=False):
-        receipt = Receipt.empty()
+        receipt = Receipt()
         return receipt, asyncio.create_task(self.ingest.publish(items, receipt, named=named))
 
     @property

@@ -63,6 +63,11 @@ PRODUCER_EVENTS = Definition(
 PRODUCER_REQUESTS = Definition(
     "loopcast_producer_requests_total", "counter", "Requests by the status of the answer.", ("status",)
 )
+PRODUCER_NOT_READ = Definition(
+    "loopcast_producer_answers_not_read_total",
+    "counter",
+    "Connections that were closed because the client did not take its answer; its events were dealt with.",
+)
 PRODUCER_CONFIRM_SECONDS = Definition(
     "loopcast_producer_confirm_seconds", "histogram", "From publishing a request's events to their confirm."
 )

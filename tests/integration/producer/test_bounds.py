@@ -9,6 +9,8 @@ import httpx
 import pytest
 from processes import Producer
 
+from loopcast_producer.receipt import MAX_STREAM_RESULTS
+
 MB = 1_000_000
 ALLOWED = 48 * MB
 """A window of unconfirmed messages, the pieces of a body on their way, and what the interpreter keeps of both."""
@@ -56,6 +58,17 @@ def test_a_stream_of_lines_takes_the_memory_of_a_few(producer, peak, millions):
 
     assert (202, sum(1 for _ in lines(millions))) == (answer.status_code, answer.json()["accepted"])
     assert peak() < ALLOWED
+
+
+def test_a_long_stream_lists_its_first_results(producer):
+    """What comes after the bound is counted and not listed, so that hundreds of long streams may be open at once."""
+    answer = producer.post(b'{"event":"x"}\n' * (MAX_STREAM_RESULTS + 5), "listed", "application/x-ndjson").json()
+
+    assert (MAX_STREAM_RESULTS + 5, MAX_STREAM_RESULTS, 5) == (
+        answer["accepted"],
+        len(answer["events"]),
+        answer["omitted"],
+    )
 
 
 def test_a_packed_stream_takes_the_memory_of_a_few(producer, peak):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -159,6 +160,19 @@ def test_an_overlong_line_costs_no_memory_and_no_other_line():
 
     assert [b"a", b"b"] == [found[0], found[2]]
     assert isinstance(found[1], OverlongLine)
+
+
+def test_a_line_in_crumbs_takes_its_own_size():
+    """However small the pieces in which a line trickles in, it takes the memory of its bytes, not of its pieces."""
+    lines = Lines(1_000_000)
+    tracemalloc.start()
+    for _ in range(250_000):
+        lines.feed(bytes([65, 66]))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert [500_000] == [len(line) for line in lines.finish()]
+    assert held < 750_000
 
 
 def test_windows_lines_and_empty_lines():

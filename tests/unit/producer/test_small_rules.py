@@ -15,7 +15,6 @@ from loopcast.errors import (
     LogMissing,
     WindowFull,
 )
-from loopcast_producer import receipt as receipts
 from loopcast_producer.admission import Admission
 from loopcast_producer.idempotency import IdempotencyWindow
 from loopcast_producer.numbering import Numbering, RecordingClock
@@ -112,10 +111,9 @@ def test_bodies_share_a_budget():
     assert 500 == admission.held
 
 
-def test_results_are_counted_and_listed(monkeypatch):
+def test_results_are_counted_and_listed():
     """Each result is counted; the list ends at its bound and says how many are missing from it."""
-    monkeypatch.setattr(receipts, "MAX_RESULTS", 2)
-    receipt = Receipt.empty()
+    receipt = Receipt(room=2)
     for result in (Result("accepted", "1"), Result("invalid", error="no"), Result("duplicate", "1"), Result("invalid")):
         receipt.add(result)
 
@@ -130,7 +128,7 @@ def test_results_are_counted_and_listed(monkeypatch):
 
 def test_a_receipt_has_all_its_counts():
     """Counts of nothing are said, too: a client need not know which are left out."""
-    assert {"accepted": 0, "duplicates": 0, "invalid": 0, "events": []} == json.loads(Receipt.empty().encode())
+    assert {"accepted": 0, "duplicates": 0, "invalid": 0, "events": []} == json.loads(Receipt().encode())
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ async def test_batches_are_spans_of_their_own(spans):
         tasks = []
         for index in range(2):
             item = msgspec.structs.replace(event(index=index), traceparent=CALLER, tracestate="a=1")
-            tasks.append(asyncio.create_task(ingest.publish([item], Receipt.empty(), named=True)))
+            tasks.append(asyncio.create_task(ingest.publish([item], Receipt(), named=True)))
         await tick()
         bench.link.confirm()
         await asyncio.gather(*tasks)
@@ -60,7 +60,7 @@ async def test_a_batch_that_is_refused_is_an_error(spans):
     async with Bench() as bench:
         bench.link.blocked = "low on disk"
         with pytest.raises(BrokerBlocked):
-            await traced(bench, telemetry).publish([event()], Receipt.empty(), named=True)
+            await traced(bench, telemetry).publish([event()], Receipt(), named=True)
 
     (span,) = exporter.get_finished_spans()
     assert StatusCode.ERROR == span.status.status_code

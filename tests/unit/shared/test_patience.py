@@ -9,21 +9,28 @@ from loopcast import patience
 
 
 async def app(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+    body = b"x" * int(scope["query_string"]) if scope["query_string"] else b"ok"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture
-async def port(monkeypatch):
+async def server(monkeypatch):
     """A server whose patience is short."""
     monkeypatch.setattr(patience, "HEAD_SECONDS", 0.3)
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=patience.Connection))
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield server
     server.should_exit = True
     await task
+
+
+@pytest.fixture
+def port(server):
+    """Where it listens."""
+    return server.servers[0].sockets[0].getsockname()[1]
 
 
 async def answer(port, *parts, pause=0.0):
@@ -66,3 +73,25 @@ async def test_a_request_is_answered_and_the_next_one_too(port):
 
     assert 3 == found.count(b"200 OK")
     assert b"408" not in found
+
+
+async def test_a_client_that_never_listens_is_not_listened_to(server, port):
+    """Of requests that are sent ahead, those of one read are kept and no more, until the answers before were taken."""
+    request = b"GET /?10000 HTTP/1.1\r\nHost: x\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request * 9999 + request.replace(b"Host: x", b"Connection: close"))
+    async with asyncio.timeout(5):
+        while not any(each.flow.write_paused for each in server.server_state.connections):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    (connection,) = server.server_state.connections
+    await asyncio.sleep(0.2)
+    ahead, unread = len(connection.pipeline), connection.transport.get_write_buffer_size()
+    answered = server.server_state.total_requests
+    async with asyncio.timeout(30):
+        found = (await reader.read()).count(b"200 OK")
+    writer.close()
+
+    assert 0 < ahead < 9000
+    assert unread < 200_000
+    assert answered < 2000
+    assert 10_000 == found

@@ -23,6 +23,7 @@ from loopcast.errors import BrokerError, InvalidEvent, InvalidExperiment
 from loopcast.trace_context import trace_context
 from loopcast_producer.admission import Admission
 from loopcast_producer.bodies import Lines, OverlongLine, Shape, is_gzip, shape_of, single_or_array
+from loopcast_producer.ending import refusable
 from loopcast_producer.envelopes import NotJson, Origin, cloudevent, loop_event, too_large
 from loopcast_producer.gate import Gate, Visitor
 from loopcast_producer.heartbeats import Heartbeats, is_heartbeat, origin_of
@@ -38,7 +39,7 @@ from loopcast_producer.problems import (
     method_not_allowed,
     not_json,
 )
-from loopcast_producer.receipt import Receipt
+from loopcast_producer.receipt import MAX_STREAM_RESULTS, Receipt
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -111,7 +112,7 @@ class Api:
             await self._rest(scope, receive, send)
             return
         with contextlib.suppress(ClientGone):
-            answer = await self.respond(scope["method"], path, scope["headers"], receive)
+            answer = await self.respond(scope["method"], path, scope["headers"], refusable(scope, receive))
             await _send(send, answer)
 
     async def respond(self, method: str, path: bytes, headers: Headers, receive: Receive) -> Answer:
@@ -144,12 +145,16 @@ class Api:
             return Answer(204, answer.kind, b"", answer_preflight(origin, "POST"))
         return answer._replace(headers=(*answer.headers, *allow_page(origin)))
 
+    def not_read(self) -> None:
+        """Count an answer that its client did not take."""
+        self._instruments.not_read()
+
     async def drained(self) -> None:
         """Wait until no request is being worked on."""
         await self._none_open.wait()
 
     async def _answer(self, method: str, path: bytes, headers: Headers, receive: Receive) -> Answer:
-        receipt = Receipt.empty()
+        receipt = Receipt()
         try:
             await self._take(method, path, headers, receive, receipt)
         except Refusal as refusal:
@@ -212,6 +217,7 @@ class Api:
 
     async def _take_lines(self, incoming: Incoming, taking: _Taking) -> None:
         lines = Lines(self._max_event_bytes)
+        taking.receipt.room = MAX_STREAM_RESULTS
         count = 0
         async with contextlib.aclosing(incoming.pieces()) as pieces:
             async for piece in pieces:

@@ -1,8 +1,8 @@
 """
 The HTTP connections of the public port: uvicorn's, with bounds on what a client may cost, and a short way for events.
 
-uvicorn waits for ever for the rest of a request, and takes header fields without end. One look a second at every
-connection bounds both; a timer for each request would cost as much as publishing its event does.
+uvicorn waits for ever for the rest of a request and for its answer to be read, and takes header fields without end. One
+look a second at every connection bounds that; a timer for each request would cost as much as publishing its event does.
 
 A request that posts events with a length, not to be continued or upgraded, is an :class:`~.exchange.Exchange`: answered
 without ASGI in between. Everything else goes uvicorn's way.
@@ -15,19 +15,24 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import structlog
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from loopcast.patience import HeldBack
 from loopcast_producer.api import Api, takes
+from loopcast_producer.ending import EXTENSION, Ending
 from loopcast_producer.exchange import Exchange
 from loopcast_producer.problems import PROBLEM_JSON, Refusal, body_too_slow, head_too_large
 
 __all__ = ["Connection", "Connections"]
 
+log = structlog.get_logger(__name__)
+
 GRACE_SECONDS = 30.0
-"""How long a request may take to arrive before its rate matters."""
+"""How long a request may take to arrive, and an answer to be read, before its rate matters."""
 
 LEAST_RATE = 1024
-"""Bytes a second that it must come at, on the whole: what is slower holds a connection for nothing."""
+"""Bytes a second that it must come, or go, at on the whole: what is slower holds a connection for nothing."""
 
 MAX_HEAD_BYTES = 64 * 1024
 LOOK_SECONDS = 1.0
@@ -67,7 +72,7 @@ class Connections:
                 connection.look(now)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HeldBack):
     """A connection that knows how its request arrives."""
 
     def __init__(self, siblings: set[Connection], api: Api | None, **arguments: Any) -> None:
@@ -78,7 +83,12 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._began = self.loop.time()
         self._received = 0
-        self._refused = False
+        self._ending: Ending | None = None
+        self.refused = False
+        """Whether what still comes is thrown away."""
+        # Bytes of answers that the client has not taken yet, and until when it has to go on.
+        self._unread = 0
+        self._patience = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there; its first request begins now, whether it says anything or not."""
@@ -90,9 +100,13 @@ class Connection(HttpToolsProtocol):
         self._siblings.discard(self)
         super().connection_lost(exc)
 
+    def read_again(self) -> None:
+        """What is slow begins anew: the rest of the request may have been there all the time, unread."""
+        self._began = self.loop.time()
+
     def data_received(self, data: bytes) -> None:
         """Count what comes."""
-        if self._refused:
+        if self.refused:
             return
         if not self._arriving:
             self._arriving, self._began, self._received = True, self.loop.time(), 0
@@ -104,12 +118,16 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """From here on it is the body that arrives."""
         self._in_head = False
+        self._ending = None
         if self._api is not None and self._is_short():
             self.cycle = Exchange(self, self._api, self.url, self.headers)  # type: ignore[assignment]
             return
+        if self._api is not None and takes(self.url.partition(b"?")[0]):
+            self._ending = Ending()
+            self.scope["extensions"] = {EXTENSION: {"ending": self._ending}}
         super().on_headers_complete()
         if isinstance(self.cycle, RequestResponseCycle):
-            self.cycle.transport = _HeadWithBody(self.cycle.transport)  # type: ignore[assignment]
+            self.cycle.transport = _HeadWithBody(self.cycle.transport, self)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """The request is there; the next one begins with its first byte."""
@@ -130,20 +148,38 @@ class Connection(HttpToolsProtocol):
         )
 
     def look(self, now: float) -> None:
-        """End it if its request comes too slowly."""
+        """End it if its request comes too slowly, or its answer is not taken."""
         allowed = GRACE_SECONDS + self._received / LEAST_RATE
-        if self._arriving and not self._refused and now - self._began > allowed:
+        if self._arriving and not self.refused and not self.is_owed and now - self._began > allowed:
             self._refuse(body_too_slow(allowed))
+        self._look_at_answers(now)
+
+    def _look_at_answers(self, now: float) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if not unread:
+            self._unread = 0
+            return
+        if not self._unread:
+            self._patience = now + GRACE_SECONDS
+        self._patience += max(0, self._unread - unread) / LEAST_RATE
+        self._unread = unread
+        if now > self._patience:
+            log.info("answer_not_read", client=self.client, unread_bytes=unread)
+            if self._api is not None:
+                self._api.not_read()
+            self.transport.abort()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """
-        Answer by ourselves, unless the application does already, and close.
-
-        Not at once: what the client still sends would be answered with a reset, which takes the answer from it.
-        """
+        """Answer, unless that was begun already, and close."""
         if self.transport.is_closing():
             return
-        self._refused = True
+        self.refused = True
+        if self._ending is not None and not self._in_head and not self.cycle.response_started:
+            # Some of its events may be in the log: the application knows which, and says so.
+            self._ending.refusal = refusal
+            self.cycle.keep_alive = False
+            self.cycle.message_event.set()
+            return
         if self._in_head or not self.cycle.response_started:
             problem = refusal.problem
             body = problem.encode()
@@ -153,8 +189,14 @@ class Connection(HttpToolsProtocol):
         if not self._in_head:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        _close_later(self.transport, self.loop)
+
+
+def _close_later(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """Close, but not at once: what the client still sends would be answered with a reset, which takes the answer."""
+    if not transport.is_closing():
+        transport.write_eof()
+        loop.call_later(LINGER_SECONDS, transport.close)
 
 
 def _length(headers: list[tuple[bytes, bytes]]) -> int:
@@ -168,10 +210,11 @@ def _length(headers: list[tuple[bytes, bytes]]) -> int:
 class _HeadWithBody:
     """Joins what uvicorn writes in two, an answer's head and its body: half the system calls."""
 
-    __slots__ = ("_head", "_transport")
+    __slots__ = ("_connection", "_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         self._transport = transport
+        self._connection = connection
         self._head: bytes | None = None
 
     def write(self, data: bytes) -> None:
@@ -187,7 +230,10 @@ class _HeadWithBody:
         if self._head:
             self._transport.write(self._head)
             self._head = b""
-        self._transport.close()
+        if self._connection.refused:
+            _close_later(self._transport, self._connection.loop)
+        else:
+            self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

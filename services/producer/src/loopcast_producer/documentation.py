@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from loopcast_producer.problems import PROBLEM_JSON, Refusal, method_not_allowed, not_found
+from loopcast_producer.receipt import MAX_STREAM_RESULTS
 from loopcast_producer.schemas import BODIES, EXAMPLES, HEARTBEAT, ID, RUN, TRACEPARENT, Schema
 
 __all__ = ["documented_app"]
@@ -19,7 +20,7 @@ STATUSES: dict[int, str] = {
     400: "The body is not JSON, or was damaged on its way.",
     401: "A token or API key is needed, or the one that came permits nothing.",
     403: "The token does not permit this experiment; or a page of somewhere else sends.",
-    408: "The body came too slowly.",
+    408: "The body came too slowly; what came before is counted.",
     413: "The body, or its one event, is too large.",
     415: "The content type or encoding is not taken.",
     422: "The experiment id, the run id or the request's one event breaks the grammar.",
@@ -43,7 +44,9 @@ class ReceiptModel(BaseModel):
     duplicates: int
     invalid: int
     events: list[ResultModel]
-    omitted: int = Field(0, description="Events that are counted but not listed: those after the first 100,000.")
+    omitted: int = Field(
+        0, description=f"Events that are counted, not listed: of a stream of lines those after {MAX_STREAM_RESULTS:,}."
+    )
 
 
 class ProblemModel(BaseModel):

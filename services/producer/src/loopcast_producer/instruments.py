@@ -21,6 +21,7 @@ class Instruments:
         self._events = {status: metrics.counter(inventory.PRODUCER_EVENTS, status=status) for status in EVENT_STATUSES}
         self._requests = {202: metrics.counter(inventory.PRODUCER_REQUESTS, status="202")}
         self._confirm = metrics.histogram(inventory.PRODUCER_CONFIRM_SECONDS)
+        self._not_read = metrics.counter(inventory.PRODUCER_NOT_READ)
 
     def watch(self, publishers: Sequence[Publisher]) -> None:
         """Read the publishers' state whenever somebody scrapes."""
@@ -40,6 +41,10 @@ class Instruments:
     def invalid(self) -> None:
         """A request's one event is none."""
         self._events["invalid"].inc()
+
+    def not_read(self) -> None:
+        """A client did not take its answer."""
+        self._not_read.inc()
 
     def answered(self, status: int) -> None:
         """A request was answered."""

@@ -6,11 +6,15 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["MAX_RESULTS", "Receipt", "Result"]
+__all__ = ["MAX_RESULTS", "MAX_STREAM_RESULTS", "Receipt", "Result"]
 
 MAX_RESULTS = 100_000
+"""How many events are listed: all that an array may have."""
+
+MAX_STREAM_RESULTS = 10_000
 """
-How many events are listed. A stream of lines has no bound, its answer must have one; what comes later is only counted.
+The same for a stream of lines, which has no bound, and may stay open for hours beside hundreds of others; what comes
+later is only counted.
 """
 
 Status = Literal["accepted", "duplicate", "invalid"]
@@ -26,20 +30,19 @@ class Result(msgspec.Struct, omit_defaults=True, gc=False):
     """What is wrong with it, where it is none."""
 
 
-class Receipt(msgspec.Struct, omit_defaults=True):
-    """The results of one request, in the order of its events."""
+class Receipt:
+    """The results of one request, in the order of its events; at most `room` of them are listed."""
 
-    accepted: int
-    duplicates: int
-    invalid: int
-    events: list[Result]
-    omitted: int = 0
-    """Events that are counted but not listed."""
+    __slots__ = ("accepted", "duplicates", "events", "invalid", "omitted", "room")
 
-    @classmethod
-    def empty(cls) -> Receipt:
-        """Of a request whose events are still to come."""
-        return cls(accepted=0, duplicates=0, invalid=0, events=[])
+    def __init__(self, room: int = MAX_RESULTS) -> None:
+        self.room = room
+        self.accepted = 0
+        self.duplicates = 0
+        self.invalid = 0
+        self.events: list[Result] = []
+        self.omitted = 0
+        """Events that are counted but not listed."""
 
     def add(self, result: Result) -> None:
         """Count the result of the next event, and list it while there is room."""
@@ -49,14 +52,22 @@ class Receipt(msgspec.Struct, omit_defaults=True):
             self.duplicates += 1
         else:
             self.invalid += 1
-        if len(self.events) < MAX_RESULTS:
+        if len(self.events) < self.room:
             self.events.append(result)
         else:
             self.omitted += 1
 
     def encode(self) -> bytes:
         """The body of the answer."""
-        return _encode(self)
+        return _encode(_Body(self.accepted, self.duplicates, self.invalid, self.events, self.omitted))
+
+
+class _Body(msgspec.Struct, omit_defaults=True, gc=False):
+    accepted: int
+    duplicates: int
+    invalid: int
+    events: list[Result]
+    omitted: int = 0
 
 
 _encode = msgspec.json.Encoder().encode

@@ -231,7 +231,7 @@ class RedisChannel:
         while True:
             try:
                 # Ids of ours, made once: what is tried again is known by them, here and by readers.
-                await self._ingest.publish(items, receipt := Receipt.empty(), named=True)
+                await self._ingest.publish(items, receipt := Receipt(), named=True)
             except BrokerError as error:
                 await asyncio.sleep(min(error.retry_after, RETRY_SECONDS))
             else:
