@@ -215,6 +215,7 @@ def test_another_process_numbers_under_another_name():
     assert first.emitter != second.emitter
 
 
+OURS = "urn:loopcast:problem:"
 RECEIPT = {
     "accepted": 1,
     "duplicates": 0,
@@ -228,9 +229,9 @@ RECEIPT = {
     [
         (202, None, RECEIPT, Delivered(1, "big")),
         (202, None, {**RECEIPT, "invalid": 0, "events": []}, Delivered(0, "")),
-        (400, None, {"detail": "not JSON"}, Split("400 not JSON")),
+        (400, None, {"type": OURS + "not-json", "detail": "not JSON"}, Split("400 not JSON")),
         (413, None, {"title": "too large"}, Split("413 too large")),
-        (422, None, "not an object", Split("422")),
+        (422, None, {"type": OURS + "invalid-event"}, Split("422")),
         (503, "7", {"detail": "blocked"}, Again(7.0, "503 blocked")),
         (503, None, {}, Again(0.0, "503")),
         (429, "Fri, 20 Nov 2026 17:00:00 GMT", {}, Again(1.0, "429")),
@@ -243,7 +244,7 @@ def test_verdicts(status, retry_after, body, verdict):
     assert verdict == judge(status, retry_after, json.dumps(body).encode())
 
 
-@pytest.mark.parametrize("status", [200, 204, 301, 307, 401, 403, 404, 405])
+@pytest.mark.parametrize("status", [200, 204, 301, 307, 400, 401, 403, 404, 405, 422])
 def test_what_somebody_must_mend_is_kept_and_said(status):
     """A wrong address or token costs no event: slow tries, and a word that names the setting."""
     verdict = judge(status, None, b"<html>")

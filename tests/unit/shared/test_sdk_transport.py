@@ -191,6 +191,54 @@ def test_a_batch_that_is_too_large_is_split(producer, transport, quick):
     assert set(range(-1, 20)) == set(good)
 
 
+def no_thread(_):
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_a_stranger_refuses_is_kept(producer, transport, quick, caplog, status):
+    """A server that is no producer, such as one of HTTPS that is spoken to in plain HTTP, gives up no event of ours."""
+    page = (status, {}, b"<html>The plain HTTP request was sent to HTTPS port</html>")
+    producer.script = [page, page]
+    with caplog.at_level(logging.WARNING, "loopcast"):
+        for n in range(3):
+            transport.send({"n": n})
+        assert transport.flush(10).complete
+
+    assert (3, 0) == (exact(transport.stats).accepted, transport.stats.dropped)
+    assert [{"n": n} for n in range(3)] == [event for batch in producer.taken[2:] for event in batch]
+    assert "LOOPCAST_URL" in caplog.text
+
+
+def test_a_system_without_threads_to_give_costs_no_event(producer, monkeypatch):
+    """Where no thread can be had the event waits in the spool, and the next event tries again."""
+    transport = LoopcastTransport(producer.url, "exp-1")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        transport.send({"n": 1})
+        assert not transport.flush(0.05).complete
+    transport.send({"n": 2})
+
+    assert transport.close().complete
+    assert [[{"n": 1}, {"n": 2}]] == producer.taken
+    assert (2, 0) == (exact(transport.stats).accepted, transport.stats.dropped)
+
+
+def test_a_transport_that_got_no_thread_closes(producer, monkeypatch):
+    """Then what was taken is left to the next process, and nothing is raised."""
+    transport = LoopcastTransport(producer.url, "exp-1")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        transport.send({"n": 1})
+        report = transport.close(0.05)
+    following = LoopcastTransport(producer.url, "exp-1")
+    following.send({"n": 2})
+    following.close()
+
+    assert (False, 1) == (report.complete, exact(report.stats).spooled)
+    assert [{"n": 1}, {"n": 2}] == [event for batch in producer.taken for event in batch]
+
+
 def test_what_the_producer_refuses_is_counted_and_said(producer, transport, caplog):
     """An event that is refused for good is dropped, counted, and there is one line about it."""
     producer.script = [lambda events: (202, {}, receipt(events, invalid={0}))]

@@ -83,8 +83,10 @@ class Sender:
     def wake(self) -> None:
         """There is something to send; never waits. The caller holds the lock."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="loopcast-sender", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="loopcast-sender", daemon=True)
+            # Where the system has no thread to give, the next event tries again.
+            thread.start()
+            self._thread = thread
         if self.idle:
             self.idle = False
             self._open_gate()

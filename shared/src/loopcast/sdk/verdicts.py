@@ -2,7 +2,8 @@
 What an answer of the producer means for the batch that was sent, and how long to wait before the next try. Pure.
 
     202                          every event was taken, was there already, or is refused for good
-    413, and 400 or 422          one of them is at fault: the batch is split until it stands alone, and given up
+    413, and 400 or 422 of a     one of them is at fault: the batch is split until it stands alone, and given up
+    producer
     401, 403                     keep all, warn, try slowly: somebody has to change the token
     408, 425, 429, 5xx           keep all, try again: full jitter, never sooner than Retry-After
     anything else                the address is not a producer's: keep all, warn, try slowly
@@ -14,6 +15,9 @@ import json
 from typing import NamedTuple
 
 __all__ = ["Again", "Delivered", "Split", "Verdict", "judge", "lost_connection", "pause"]
+
+PROBLEM = "urn:loopcast:problem:"
+"""What the `type` of every producer's refusal begins with."""
 
 FIRST_SECONDS = 0.2
 CAP_SECONDS = 30.0
@@ -53,7 +57,8 @@ def judge(status: int, retry_after: str | None, body: bytes) -> Verdict:
     if status == 202:
         return _delivered(body)
     detail = _detail(status, body)
-    if status in (400, 413, 422):
+    # 413 may be a proxy's in between. What a stranger calls bad, such as plain HTTP to a port of HTTPS, is no event.
+    if status == 413 or (status in (400, 422) and _is_ours(body)):
         return Split(detail)
     if status in (401, 403):
         return Again(SLOW_SECONDS, f"{detail} (LOOPCAST_TOKEN)", wants_help=True)
@@ -95,6 +100,14 @@ def _detail(status: int, body: bytes) -> str:
     except (ValueError, AttributeError):
         text = ""
     return f"{status} {text}".strip()[:500]
+
+
+def _is_ours(body: bytes) -> bool:
+    """Whether these are the problem details of a producer."""
+    try:
+        return str(json.loads(body)["type"]).startswith(PROBLEM)
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _seconds(retry_after: str | None) -> float:
