@@ -27,6 +27,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from loopcast.broker.clients import client_of
 from loopcast.broker.interface import Delivery
 from loopcast.ids import uuid7
+from loopcast.lifecycle import GC_OBJECTS
 from loopcast.metrics import Metrics
 from loopcast.settings import GatewaySettings
 from loopcast.topology import APP_ID
@@ -155,6 +156,9 @@ def main() -> None:
         os.sched_setaffinity(0, {0})
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     config, run = gateway_server(size) if kind == "gateway" else fastapi_server(size)
+    if kind == "gateway":
+        # As a service of ours runs; the other is as everybody writes it.
+        gc.set_threshold(GC_OBJECTS, 10, 10)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(config, port, run))
 

@@ -27,8 +27,7 @@ from loopcast_gateway.protocol import (
     Subscribed,
 )
 from loopcast_gateway.prover import Prover
-from loopcast_gateway.reading import Lost
-from loopcast_gateway.spans import total
+from loopcast_gateway.reading import Lost, Reading
 from loopcast_gateway.tail import Tail
 from loopcast_gateway.tally import Tally
 
@@ -188,8 +187,8 @@ class CatchUp:
         partition = self._tails[position.partition].partition
         if limit is not None or partition.since(experiment, position.offset) is not None:
             return None
-        segments = partition.segments(experiment, position.offset, partition.tail)
-        return Reason.LIMIT if total(segments) > self._max_scan else None
+        reading = Reading(partition, self._history, experiment, position, partition.tail)
+        return Reason.LIMIT if reading.least > self._max_scan else None
 
     async def _earliest(self, lane: Lane) -> Earliest:
         first = await self._history.first(lane.partition, "first")

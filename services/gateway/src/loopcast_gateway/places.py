@@ -12,7 +12,6 @@ from loopcast_gateway.filters import Filter
 from loopcast_gateway.history import History
 from loopcast_gateway.partition import Partition
 from loopcast_gateway.reading import Reading
-from loopcast_gateway.spans import total
 from loopcast_gateway.tail import Tail
 
 __all__ = ["CLOCKS_SECONDS", "FIRST_BLOCK", "Newest", "Places", "below"]
@@ -119,7 +118,7 @@ class Places:
         """
         partition = self._tails[number].partition
         tail = partition.tail
-        if total(partition.segments(experiment, behind, tail)) <= self._max_scan:
+        if Reading(partition, self._history, experiment, behind, tail).least <= self._max_scan:
             return behind, False
         if partition.since(experiment, behind) is not None:
             return behind, False

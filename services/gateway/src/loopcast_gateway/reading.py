@@ -71,9 +71,16 @@ class Reading:
         """Whether everything was read."""
 
     @property
-    def length(self) -> int:
-        """How many messages are to be read at most."""
-        return total(self._segments)
+    def least(self) -> int:
+        """
+        How many messages are to be read, as far as that is known before.
+
+        Where the broker leaves out what others have, nobody knows how much of it comes all the same: the chunks that
+        have an event of the experiment, and those that its Bloom filter takes for such. Then it is the events alone.
+        """
+        if self._only is None:
+            return total(self._segments)
+        return sum(segment.events or 0 for segment in self._segments)
 
     async def batches(self) -> AsyncGenerator[list[Entry], None]:
         """
