@@ -32,7 +32,8 @@ that nothing knows is warned of with the nearest one that something does. What K
 `loopcast` (`LOOPCAST_PORT=tcp://…`, `LOOPCAST_SERVICE_HOST`) is ignored. Lists are comma-separated.
 
 Each variable may have `_FILE` at its end and name a file that holds the value (`LOOPCAST_AMQP_PASSWORD_FILE`): secrets
-then are in no environment. Files are read at the start.
+then are in no environment. Files are read at the start; those with the broker's URL, username or password again at each
+connection.
 """
 METRICS_INTRODUCTION = """\
 # Metrics

@@ -19,9 +19,20 @@ def free_port():
 
 
 SERVICE = """
-from loopcast.lifecycle import command, idle
+import contextlib
+from loopcast.health import Health
+from loopcast.lifecycle import Service, command
+from loopcast.metrics import Metrics
 from loopcast.settings import ServiceSettings, load
-command(lambda: idle("idle", load(ServiceSettings)))
+
+@contextlib.asynccontextmanager
+async def body():
+    health.reached("start")
+    yield
+
+health = Health()
+command(lambda: Service(
+    name="idle", settings=load(ServiceSettings), health=health, metrics=Metrics("idle", "0"), body=body))
 """
 
 

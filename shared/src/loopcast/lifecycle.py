@@ -18,25 +18,25 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 import uvicorn
 
 from loopcast import logs
+from loopcast.broker.login import follow
 from loopcast.errors import ConfigurationError, LoopcastError
 from loopcast.health import Health
 from loopcast.metrics import LOOP_LAG, Metrics
 from loopcast.ops import ops_app
 from loopcast.patience import Connection
-from loopcast.settings import PublicSettings, ServiceSettings, unknown_names
+from loopcast.settings import PublicSettings, ServiceSettings, load, login_is_in_files, unknown_names
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-__all__ = ["Service", "command", "idle", "serve"]
+__all__ = ["Service", "command", "serve"]
 
 log = structlog.get_logger(__name__)
 
@@ -68,20 +68,6 @@ class Service:
     """Lets work finish, within `drain_seconds`."""
     http: dict[str, object] = field(default_factory=dict)
     """More for :class:`uvicorn.Config`: a WebSocket protocol class, limits."""
-
-
-def idle(name: str, settings: ServiceSettings) -> Service:
-    """A service that has no work yet: it answers its probes, ready from the start."""
-    health = Health()
-
-    @contextlib.asynccontextmanager
-    async def body() -> AsyncIterator[None]:
-        health.reached("start")
-        log.warning("no_work_yet", hint="this version only answers its probes")
-        yield
-
-    metrics = Metrics(name, version("loopcast"))
-    return Service(name=name, settings=settings, health=health, metrics=metrics, body=body)
 
 
 class _Server(uvicorn.Server):
@@ -129,6 +115,11 @@ async def serve(service: Service) -> None:
         ConfigurationError: a port is taken, or the settings would serve strangers unasked.
     """
     _warn_of_unknown_names()
+    if service.app is not None:
+        assert isinstance(service.settings, PublicSettings)
+        service.settings.check_exposure()
+    if login_is_in_files():
+        follow(service.settings.amqp_url, lambda: load(ServiceSettings).amqp_url)
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         _on_signals(stop, stack)
@@ -139,7 +130,6 @@ async def serve(service: Service) -> None:
         if service.app is not None:
             settings = service.settings
             assert isinstance(settings, PublicSettings)
-            settings.check_exposure()
             public = _listening(service.app, settings.host, settings.port, "public", **service.http)
             await stack.enter_async_context(public)
         # What exists by now lives as long as the process; collections need not look at it again. What a request makes

@@ -8,6 +8,7 @@ from loopcast.amqp.publisher import PublishConnection
 from loopcast.amqp.uri import parse_url
 from loopcast.broker.aio_pika_client import AioPikaClient
 from loopcast.broker.interface import AdminLink, ConsumeLink, OnDeliveries, OnSettled, PublishLink, StreamOffset
+from loopcast.broker.login import current
 from loopcast.errors import ConfigurationError
 
 __all__ = ["AmqpClient"]
@@ -18,7 +19,7 @@ class AmqpClient:
 
     async def open_publisher(self, url: str, on_settled: OnSettled, *, name: str) -> PublishLink:
         """Open a link as :meth:`loopcast.broker.interface.Client.open_publisher` says."""
-        target = parse_url(url, name=name)
+        target = parse_url(current(url), name=name)
         link = PublishingLink(PublishConnection(target.login), on_settled)
         await link.open(target)
         return link
@@ -36,7 +37,7 @@ class AmqpClient:
         only: str | None = None,
     ) -> ConsumeLink:
         """Open a link as :meth:`loopcast.broker.interface.Client.open_consumer` says."""
-        target = parse_url(url, name=name)
+        target = parse_url(current(url), name=name)
         try:
             connection = ConsumeConnection(
                 target.login, queue, prefetch=prefetch, offset=offset, exclusive=exclusive, only=only

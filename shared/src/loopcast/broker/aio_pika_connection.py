@@ -22,6 +22,7 @@ from aiormq.abc import AbstractConnection as Underlay
 
 from loopcast.broker.aio_pika_errors import unavailable
 from loopcast.broker.aio_pika_url import translate
+from loopcast.broker.login import current
 from loopcast.errors import BrokerUnavailable
 
 __all__ = ["CLOSE_TIMEOUT", "CONNECT_TIMEOUT", "close", "connect", "underlay"]
@@ -57,6 +58,7 @@ async def connect(url: str, *, name: str, heartbeat: int | None = None) -> Abstr
     Raises:
         BrokerUnavailable: no connection, or the broker refused it; the sentence says why.
     """
+    url = current(url)
     parts = urlsplit(url)
     where = parts.netloc.rpartition("@")[2]  # Never the password.
     try:

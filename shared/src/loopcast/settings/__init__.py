@@ -39,6 +39,7 @@ __all__ = [
     "is_injected",
     "is_loopback",
     "load",
+    "login_is_in_files",
     "unknown_names",
 ]
 
@@ -84,6 +85,11 @@ def _sentence(wrong: ErrorDetails) -> str:
         return message
     name = str(wrong["loc"][0])
     return f"{PREFIX}{name.upper()}={shown(name, wrong['input'])}: {message}"
+
+
+def login_is_in_files() -> bool:
+    """Whether the broker's URL, or a login beside it, is in a file, which may have another one later."""
+    return any(PREFIX + name + FILE in os.environ for name in ("AMQP_URL", "AMQP_USERNAME", "AMQP_PASSWORD"))
 
 
 def unknown_names(environ: Mapping[str, str] | None = None) -> dict[str, str | None]:
