@@ -16,7 +16,7 @@ from recorder_log import cut, deliver, envelopes, lines
 from recorder_service import Recorder, publish, until
 
 from loopcast.errors import StorageError
-from loopcast_recorder.asked import Asked
+from loopcast.history_query import Query
 from loopcast_recorder.database import SqliteDatabase, SqliteReader
 from loopcast_recorder.database_sink import DatabaseSink
 from loopcast_recorder.history import History
@@ -113,7 +113,7 @@ def test_the_rows_are_those_of_sqlite(url, tmp_path):
     histories = [
         History(connect) for connect in (partial(SqliteReader, path), partial(PostgresDatabase, url, read_only=True))
     ]
-    pages = [history.page("exp", Asked(limit=20, newest=True)) for history in histories]
+    pages = [history.page("exp", Query(limit=20, order="newest"), 0) for history in histories]
     assert pages[0] == pages[1]
     stats = [{**history.stats(), "bytes": None} for history in histories]
     assert stats[0] == stats[1]

@@ -60,7 +60,7 @@ async def test_a_resume_ends_an_endpoint_s_long_wait(bench, receiver):
     assert "misconfigured" in line
     assert "HTTP 401" in line
     # An hour, a fifth more or less.
-    assert re.search(r" in (4[89]|5\d|60)\.\dm| in 1\.[012]h", line)
+    assert re.search(r" in ((4[89]|5\d)m \d+s|1h \d+m)", line)
 
 
 async def test_dead_letters_are_shown_and_put_back_under_their_ids(bench, receiver):

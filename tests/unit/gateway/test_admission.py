@@ -2,12 +2,13 @@
 
 import pytest
 
+from loopcast.history_query import BadQuery, Query, read_query
 from loopcast.origins import Origins
 from loopcast.position import Position
 from loopcast_gateway.admission import Admitted, Capacity, Refusal, admit
 from loopcast_gateway.catalog import Catalog
 from loopcast_gateway.entry import Entry
-from loopcast_gateway.query import BadQuery, Query, read_query, read_stream_query
+from loopcast_gateway.query import read_stream_query
 
 ROOM = Capacity(0, 10, draining=False)
 HOME = {"host": "127.0.0.1:8701"}

@@ -6,9 +6,10 @@ import re
 import jsonschema
 import pytest
 
+from loopcast.history_query import PARAMETERS
 from loopcast_gateway import asyncapi, openapi
 from loopcast_gateway.protocol import COMMANDS, FRAMES, Gap, Subscribe, encode
-from loopcast_gateway.query import PARAMETERS, STREAM_PARAMETERS
+from loopcast_gateway.query import STREAM_PARAMETERS
 
 
 def references(value):

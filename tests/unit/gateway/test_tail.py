@@ -11,6 +11,7 @@ from tests.support.memory_broker import MemoryBroker, Stream
 from loopcast.auth import ANYBODY
 from loopcast.broker.interface import Message
 from loopcast.checkpoint import recovery
+from loopcast.history_query import Query
 from loopcast.ids import uuid7
 from loopcast.metrics import Metrics
 from loopcast.position import Position
@@ -20,7 +21,6 @@ from loopcast_gateway import tail
 from loopcast_gateway.access import Guest
 from loopcast_gateway.dialects import JSON
 from loopcast_gateway.gateway import Gateway
-from loopcast_gateway.query import Query
 
 LOG = "loopcast.log.0"
 EARLIEST = {"from": "earliest"}

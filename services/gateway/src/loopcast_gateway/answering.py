@@ -19,7 +19,7 @@ from loopcast_gateway.replay import Reading, Replays, query_of
 from loopcast_gateway.tail import Tail
 
 if TYPE_CHECKING:
-    from loopcast_gateway.query import Query
+    from loopcast.history_query import Query
 
 __all__ = ["Answering"]
 

@@ -13,13 +13,13 @@ from starlette.types import ASGIApp
 
 from loopcast.door import Door, grants_of
 from loopcast.errors import BrokerError, InvalidExperiment
+from loopcast.history_query import BadQuery
 from loopcast_gateway import asyncapi, openapi
 from loopcast_gateway.history_api import gone, history_routes, unavailable
 from loopcast_gateway.login import SESSION, add_session
 from loopcast_gateway.openapi import DESCRIPTION, Experiments
 from loopcast_gateway.pages import Gone
 from loopcast_gateway.problems import JSON, problem
-from loopcast_gateway.query import BadQuery
 from loopcast_gateway.trace_api import trace_routes
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from loopcast.errors import InvalidExperiment, InvalidPosition
+from loopcast.history_query import MAX_TS
 from loopcast.position import Position
 from loopcast.routing import ANYWHERE, NOWHERE, check_experiment
 from loopcast_gateway.protocol import (
@@ -27,7 +28,6 @@ from loopcast_gateway.protocol import (
     Subscribe,
     Unsubscribe,
 )
-from loopcast_gateway.query import MAX_TS
 
 __all__ = ["check_command", "positions", "read_command"]
 

@@ -12,13 +12,14 @@ from starlette.responses import StreamingResponse
 
 from loopcast.door import grants_of
 from loopcast.errors import BrokerError
+from loopcast.history_query import check_names, read_limit, read_query
 from loopcast.routing import ANYWHERE, check_experiment
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.openapi import RunList
 from loopcast_gateway.pages import Gone
 from loopcast_gateway.problems import JSON, problem
 from loopcast_gateway.protocol import Earliest
-from loopcast_gateway.query import joined, read_limit, read_query, read_stream_query
+from loopcast_gateway.query import joined, read_stream_query
 from loopcast_gateway.replay import Reading
 from loopcast_gateway.sse import MEDIA_TYPE, STREAM_HEADERS, EventStream
 
@@ -51,6 +52,7 @@ def history_routes(gateway: Gateway) -> APIRouter:
         """The runs of an experiment that go on, and those that ended lately."""
         name = _name(experiment)
         partitions = [gateway.tails[number].partition for number in gateway.hub.covered(name)]
+        check_names(request.query_params, ("limit",))
         limit = read_limit(request.query_params)
         found = [run for one in partitions for run in one.digest.runs.of(None if name == ANYWHERE else name)]
         permit = grants_of(request).subscribe.permit

@@ -12,10 +12,10 @@ from importlib.metadata import version
 import msgspec
 
 from loopcast.auth.cookies import COOKIE
+from loopcast.history_query import DEFAULT_LIMIT, MAX_LIMIT
 from loopcast_gateway.catalog import Listed
 from loopcast_gateway.login import Session
 from loopcast_gateway.open_runs import Run
-from loopcast_gateway.query import DEFAULT_LIMIT, MAX_LIMIT
 from loopcast_gateway.schemas import Schema, components
 from loopcast_gateway.trace_api import MAX_ATTEMPT, TraceOfRun
 

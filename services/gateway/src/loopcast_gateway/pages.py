@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loopcast.errors import LoopcastError
+from loopcast.history_query import Query
 from loopcast.position import Anchor, Position
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.history import History
@@ -15,7 +16,6 @@ from loopcast_gateway.partition import Partition
 from loopcast_gateway.places import CLOCKS_SECONDS, FIRST_BLOCK, Places, below
 from loopcast_gateway.protocol import Earliest, Reason
 from loopcast_gateway.prover import Prover
-from loopcast_gateway.query import Query
 from loopcast_gateway.reading import Lost, Reading
 from loopcast_gateway.tail import Tail
 

@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from loopcast.history_query import DEFAULT_LIMIT
 from loopcast.position import Anchor
 from loopcast_gateway.open_runs import Run
-from loopcast_gateway.query import DEFAULT_LIMIT
 
 __all__ = [
     "COMMANDS",

@@ -10,12 +10,12 @@ import heapq
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
+from loopcast.history_query import MAX_LIMIT, MAX_TS, BadQuery, Query, places_of
 from loopcast.position import Position
 from loopcast.routing import ANYWHERE, partition_of
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.pages import Page, Pages
 from loopcast_gateway.protocol import ErrorName, Reason, Refused, Replay
-from loopcast_gateway.query import MAX_LIMIT, MAX_TS, BadQuery, Query, places_of
 
 __all__ = ["Reading", "Replays", "query_of"]
 

@@ -15,11 +15,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loopcast.auth import Grants
+from loopcast.history_query import SEPARATOR
 from loopcast.position import Position
 from loopcast_gateway.access import Guest
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.protocol import CaughtUp, Frame, Gap, Id, Refused, Subscribe, Subscribed, encode
-from loopcast_gateway.query import SEPARATOR, joined
+from loopcast_gateway.query import joined
 
 if TYPE_CHECKING:
     from loopcast_gateway.close_codes import CloseCode

@@ -8,10 +8,10 @@ from urllib.parse import unquote
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from loopcast.history_query import BadQuery
 from loopcast.routing import check_experiment
 from loopcast.trace_ids import trace_id, trace_url
 from loopcast_gateway.problems import JSON
-from loopcast_gateway.query import BadQuery
 
 __all__ = ["TraceOfRun", "trace_routes"]
 

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp
 from loopcast.auth import Authenticator
 from loopcast.door import Door, grants_of
 from loopcast.errors import InvalidExperiment, StorageError
+from loopcast.history_query import BadQuery, read_query
 from loopcast.origins import Origins
 from loopcast.routing import check_experiment, partition_of
-from loopcast_recorder.asked import BadQuery, read_query
 from loopcast_recorder.history import Gone, History, encode
 
 __all__ = ["SinksOf", "make_app"]
@@ -58,8 +58,9 @@ def make_app(
 
     async def events(request: Request) -> Response:
         name = _experiment(request)
-        asked = read_query(request.query_params, partition_of(name, partitions))
-        page = await ask(lambda: history.page(name, asked))
+        number = partition_of(name, partitions)
+        query = read_query(request.query_params, range(number, number + 1))
+        page = await ask(lambda: history.page(name, query, number))
         return Response(encode(page), media_type=JSON)
 
     app = Starlette(

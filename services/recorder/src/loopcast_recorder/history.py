@@ -10,8 +10,8 @@ import msgspec
 
 from loopcast.errors import LoopcastError
 from loopcast.events import format_time
+from loopcast.history_query import Query
 from loopcast.position import Position, anchor_hash
-from loopcast_recorder.asked import Asked
 from loopcast_recorder.database import Database, Row
 from loopcast_recorder.entry import OFFSET_BITS, place
 from loopcast_recorder.retention import used_bytes
@@ -91,30 +91,31 @@ class History:
             "gaps": gaps,
         }
 
-    def page(self, experiment: str, asked: Asked) -> Page:
+    def page(self, experiment: str, query: Query, partition: int) -> Page:
         """
-        The events of `experiment` that were asked for.
+        The events of `experiment`, which are in `partition`, that `query` asks for.
 
         Raises:
             Gone: nothing that was recorded proves the position that was given.
         """
         with contextlib.closing(self._connect()) as database:
-            after = None if asked.after is None else _proven(database, asked.after)
-            before = None if asked.before is None else _proven(database, asked.before)
-            since = None if asked.since is None else int(asked.since * 1e6)
-            until = None if asked.until is None else int(asked.until * 1e6)
+            behind, ahead = query.after.get(partition), query.before.get(partition)
+            after = None if behind is None else _proven(database, behind)
+            before = None if ahead is None else _proven(database, ahead)
+            since = None if query.since is None else int(query.since * 1e6)
+            until = None if query.until is None else int(query.until * 1e6)
             bounds = [("n > ?", after), ("n < ?", before), ("recorded > ?", since), ("recorded <= ?", until)]
             used = [(condition, value) for condition, value in bounds if value is not None]
             where = " AND ".join(["experiment = ?", *(condition for condition, _ in used)])
             sql = (
                 f"SELECT n, coalesce(message_id, id), event FROM events WHERE {where} "  # noqa: S608
-                f"ORDER BY n {'DESC' if asked.newest else 'ASC'} LIMIT ?"
+                f"ORDER BY n {'DESC' if query.order == 'newest' else 'ASC'} LIMIT ?"
             )
-            rows = database.rows(sql, (experiment, *(value for _, value in used), asked.limit + 1))
-        shown = [(_pos(n, message_id), event) for n, message_id, event in rows[: asked.limit]]
-        given = asked.after or asked.before
+            rows = database.rows(sql, (experiment, *(value for _, value in used), query.limit + 1))
+        shown = [(_pos(n, message_id), event) for n, message_id, event in rows[: query.limit]]
+        given = behind or ahead
         last = shown[-1][0] if shown else None if given is None else str(given)
-        return Page(shown, last, complete=len(rows) <= asked.limit)
+        return Page(shown, last, complete=len(rows) <= query.limit)
 
 
 def _proven(database: Database, position: Position) -> int:

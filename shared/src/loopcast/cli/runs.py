@@ -13,6 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from loopcast.cli.gateway import Gateway
+from loopcast.cli.moments import span
 from loopcast.cli.tables import print_table
 
 __all__ = ["row_of", "run_runs"]
@@ -57,7 +58,7 @@ def row_of(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
     inner = loops[-1] if loops else {}
     path = " > ".join(level.get("loop") or "?" for level in loops) or run.get("loop") or "-"
     began, ended = _seconds(run.get("started")), _seconds(run.get("ended"))
-    lasted = "-" if began is None else _span((now if ended is None else ended) - began)
+    lasted = "-" if began is None else span((now if ended is None else ended) - began)
     updated = _seconds(run.get("updated"))
     return (
         run["experiment_id"],
@@ -67,7 +68,7 @@ def row_of(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
         inner.get("state") or "-",
         str(inner.get("iteration") or "-"),
         lasted,
-        "-" if updated is None else f"{_span(now - updated)} ago",
+        "-" if updated is None else f"{span(now - updated)} ago",
     )
 
 
@@ -81,12 +82,3 @@ def _seconds(text: object) -> float | None:
         return dt.datetime.fromisoformat(str(text)).timestamp()
     except ValueError:
         return None
-
-
-def _span(seconds: float) -> str:
-    """`42s`, `3m 20s`, `5h 12m` or `2d 4h`."""
-    whole = max(0, int(seconds))
-    for size, name, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            return f"{whole // size}{name} {whole % size // smaller}{below}"
-    return f"{whole}s"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_table"]
+__all__ = ["cells", "print_table"]
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[Text]], *, empty: str) -> None:
@@ -26,3 +26,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[Text]], *, empty
         console.print(table, soft_wrap=not console.is_terminal)
     else:
         console.print(empty)
+
+
+def cells(values: Iterable[object]) -> list[Text]:
+    """A row, each value on one line, and nothing for None."""
+    return [Text("" if value is None else " ".join(str(value).split())) for value in values]

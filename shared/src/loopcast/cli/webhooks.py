@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from loopcast.cli.moments import parse_moment
+from loopcast.cli.moments import parse_moment, span
 from loopcast.errors import ConfigurationError
 from loopcast.up.state import DATA, address
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["make_webhooks"]
 
 MAX_EVENTS = 1_000_000_000
+_ENDPOINTS = ("name", "state", "queued", "dead", "failures", "failing", "next try", "last")
+_LETTERS = ("id", "experiment", "type", "age", "attempts", "reason")
 
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
@@ -56,7 +58,7 @@ def list_(file: File = None, amqp: Amqp = "", json: Json = False) -> None:
     for row in rows:
         row["failing"] = _ago(row.pop("failing_since"))
         row["next try"] = _ahead(row.pop("next_try"))
-    _print_table(("name", "state", "queued", "dead", "failures", "failing", "next try", "last"), rows)
+    _print_rows(_ENDPOINTS, rows, empty="the file has no endpoints")
 
 
 def try_(name: Name, file: File = None, amqp: Amqp = "", json: Json = False) -> None:
@@ -86,7 +88,7 @@ def dead(
         _print_json(letters)
         return
     rows = [{**letter, "age": _ago(letter["at"])} for letter in letters]
-    _print_table(("id", "experiment", "type", "age", "attempts", "reason"), rows)
+    _print_rows(_LETTERS, rows, empty="no dead letters")
 
 
 def replay(
@@ -166,18 +168,11 @@ def _run(file: Path | None, amqp: str, work: Callable[[Operator], Awaitable[T]])
 
 
 def _ago(at: object) -> str:
-    return "" if not isinstance(at, int | float) else _span(time.time() - at)
+    return "" if not isinstance(at, int | float) else span(time.time() - at)
 
 
 def _ahead(at: object) -> str:
-    return "" if not isinstance(at, int | float) else "in " + _span(at - time.time())
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f}{unit}"
-    return f"{max(0, round(seconds))}s"
+    return "" if not isinstance(at, int | float) else "in " + span(at - time.time())
 
 
 def _say(json: bool, sentence: str, answer: Mapping[str, object]) -> None:
@@ -191,12 +186,8 @@ def _print_json(value: object) -> None:
     sys.stdout.write(jsonlib.dumps(value) + "\n")
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
-    lines = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    for line in lines:
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
+def _print_rows(columns: Sequence[str], rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
+    # Only whoever prints a table waits for what draws it.
+    from loopcast.cli.tables import cells, print_table
 
-
-def _cell(value: object) -> str:
-    return "" if value is None else " ".join(str(value).split())
+    print_table(columns, (cells(row.get(column) for column in columns) for row in rows), empty=empty)
