@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
 import time
 
 import pytest
+from environments import of_a_service
 
 from loopcast.node.ports import free_ports
 
@@ -31,12 +31,11 @@ def run(service, folder, url, **more):
         "WEBHOOKS_FILE": str(folder / "endpoints.yaml"),
         **more,
     }
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOOPCAST_")}
     log = folder / "log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", f"loopcast_{service}"],
-            env={**clean, **{f"LOOPCAST_{name}": value for name, value in settings.items()}},
+            env=of_a_service(**{f"LOOPCAST_{name}": value for name, value in settings.items()}),
             stdout=subprocess.PIPE,
             stderr=stderr,
         )

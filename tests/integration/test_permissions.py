@@ -6,7 +6,6 @@ Each runs with `LOOPCAST_TOPOLOGY=verify` and the permissions that `deploy/kuber
 
 import asyncio
 import contextlib
-import os
 import secrets
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import httpx
 import pytest
 import yaml
 from containers import Hook, Viewer, free_port, recorded, until
+from environments import of_a_service
 from manifests import FOLDER
 from otel_receiver import Receiver
 
@@ -63,13 +63,12 @@ class Services:
     def __init__(self, logins, folder, **settings):
         self.folder = folder
         self.ports = {service: (free_port(), free_port()) for service in SERVICES}
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOOPCAST_")}
         self._processes = {}
         for service, (port, ops) in self.ports.items():
             given = {"amqp_url": logins[service], "topology": "verify", "partitions": PARTITIONS, "ops_port": ops}
             fields = SERVICES[service].model_fields
             own = {name: value for name, value in {**given, **settings, "port": port}.items() if name in fields}
-            environment = {**clean, **{f"LOOPCAST_{name.upper()}": str(value) for name, value in own.items()}}
+            environment = of_a_service(**{f"LOOPCAST_{name.upper()}": value for name, value in own.items()})
             with self.log_of(service).open("wb") as log:
                 self._processes[service] = subprocess.Popen(
                     [sys.executable, "-m", f"loopcast_{service.replace('-', '_')}"], env=environment, stderr=log

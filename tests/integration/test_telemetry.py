@@ -1,7 +1,6 @@
 """The services' own traces, as a real OTLP receiver gets them: who published, who processed, and of which traces."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import pytest
+from environments import of_a_service
 from otel_receiver import Receiver
 from processes import Producer, free_port
 
@@ -32,13 +32,8 @@ def receiver(monkeypatch):
 def running(module, amqp_url, log, **settings):
     """A service as a process; ended as Kubernetes does, it sends what is left."""
     ops = free_port()
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("LOOPCAST_")},
-        "LOOPCAST_AMQP_URL": amqp_url,
-        "LOOPCAST_PORT": str(free_port()),
-        "LOOPCAST_OPS_PORT": str(ops),
-        **settings,
-    }
+    ports = {"LOOPCAST_PORT": free_port(), "LOOPCAST_OPS_PORT": ops}
+    environment = of_a_service(LOOPCAST_AMQP_URL=amqp_url, **ports, **settings)
     with log.open("ab") as out:
         process = subprocess.Popen([sys.executable, "-m", module], env=environment, stdout=out, stderr=out)
     try:

@@ -11,19 +11,15 @@ import time
 
 import httpx
 import msgspec
+from environments import of_a_service
+from log_writing import publish
 from otel_streams import envelopes, lines
 from processes import listening
 
-from loopcast.broker.clients import client_of
-from loopcast.broker.declare import ensure
-from loopcast.broker.publisher import Publisher
 from loopcast.events import format_time
 from loopcast.ids import uuid7
-from loopcast.routing import partition_of
-from loopcast.topology import Topology
-from loopcast.wire import to_message
 
-CLIENT = client_of("loopcast")
+__all__ = ["Exporter", "loops", "publish", "until"]
 
 
 class Exporter:
@@ -31,17 +27,15 @@ class Exporter:
 
     def __init__(self, url, receiver, log, **settings):
         self._log = log
-        self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")},
-            "LOOPCAST_AMQP_URL": url,
-            "LOOPCAST_OTLP_ENDPOINT": receiver.grpc_endpoint,
-            "LOOPCAST_OPS_PORT": "0",
-            "LOOPCAST_OTEL_FLUSH_SECONDS": "0.1",
-            "LOOPCAST_OTEL_CHECKPOINT_SECONDS": "0.3",
-            "LOOPCAST_OTEL_METRICS_SECONDS": "0.5",
-            "LOOPCAST_OTEL_LEASE_SECONDS": "0.5",
-            **{f"LOOPCAST_{name.upper()}": str(value) for name, value in settings.items()},
+        quick = {"flush": 0.1, "checkpoint": 0.3, "metrics": 0.5, "lease": 0.5}
+        given = {
+            "amqp_url": url,
+            "otlp_endpoint": receiver.grpc_endpoint,
+            "ops_port": 0,
+            **{f"otel_{what}_seconds": seconds for what, seconds in quick.items()},
+            **settings,
         }
+        self._environment = of_a_service(**{f"LOOPCAST_{name.upper()}": value for name, value in given.items()})
         self.process = None
         self._begins = 0
 
@@ -107,19 +101,6 @@ def loops(count, *, seed=0, started=None, experiments=8):
         if not run:
             left.remove(run)
     return events
-
-
-async def publish(url, events, *, partitions=1, pause=0.0, chunk=200):
-    """Put `events` into the log, in their order."""
-    await ensure(CLIENT, url, Topology(partitions=partitions), mode="declare", name="test")
-    async with Publisher(CLIENT, url, name="test") as publisher:
-        await publisher.wait_connected()
-        for start in range(0, len(events), chunk):
-            part = events[start : start + chunk]
-            messages = [to_message(event, partition_of(event.experiment, partitions)) for event in part]
-            await publisher.publish(messages, timeout=30)
-            if pause:
-                await asyncio.sleep(pause)
 
 
 async def until(condition, seconds=90):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aio_pika
 import httpx
+from environments import of_a_service
 
 
 def free_port():
@@ -53,13 +54,8 @@ class Producer:
         self.port, self.ops_port = free_port(), free_port()
         self.url, self.ops_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.ops_port}"
         self.log = log
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("LOOPCAST_")},
-            "LOOPCAST_AMQP_URL": amqp_url,
-            "LOOPCAST_PORT": str(self.port),
-            "LOOPCAST_OPS_PORT": str(self.ops_port),
-            **environment,
-        }
+        ports = {"LOOPCAST_PORT": self.port, "LOOPCAST_OPS_PORT": self.ops_port}
+        self._environment = of_a_service(**{"LOOPCAST_AMQP_URL": amqp_url, **ports, **environment})
         self.process: subprocess.Popen[bytes] | None = None
 
     def set(self, **environment):

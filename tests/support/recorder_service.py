@@ -1,21 +1,15 @@
 """The recorder as a process of its own, and a real log for it."""
 
-import os
 import subprocess
 import sys
 import time
 
 import pytest
+from environments import of_a_service
+from log_writing import CLIENT, publish
 from processes import listening
 
-from loopcast.broker.clients import client_of
-from loopcast.broker.declare import ensure
-from loopcast.broker.publisher import Publisher
-from loopcast.routing import partition_of
-from loopcast.topology import Topology
-from loopcast.wire import to_message
-
-CLIENT = client_of("loopcast")
+__all__ = ["CLIENT", "Recorder", "publish", "until"]
 
 
 class Recorder:
@@ -23,14 +17,8 @@ class Recorder:
 
     def __init__(self, url, log, **settings):
         self.log = log
-        self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")},
-            "LOOPCAST_AMQP_URL": url,
-            "LOOPCAST_OPS_PORT": "0",
-            "LOOPCAST_PORT": "0",
-            "LOOPCAST_RECORDER_SQLITE": "off",
-            **{f"LOOPCAST_{name.upper()}": str(value) for name, value in settings.items()},
-        }
+        given = {"amqp_url": url, "ops_port": 0, "port": 0, "recorder_sqlite": "off", **settings}
+        self._environment = of_a_service(**{f"LOOPCAST_{name.upper()}": value for name, value in given.items()})
         self.process = None
         self._begins = 0
 
@@ -63,17 +51,6 @@ class Recorder:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.kill()
-
-
-async def publish(url, events, *, partitions=1, chunk=500):
-    """Put `events` into the log, in their order."""
-    await ensure(CLIENT, url, Topology(partitions=partitions), mode="declare", name="test")
-    async with Publisher(CLIENT, url, name="test") as publisher:
-        await publisher.wait_connected()
-        for start in range(0, len(events), chunk):
-            part = events[start : start + chunk]
-            messages = [to_message(event, partition_of(event.experiment, partitions)) for event in part]
-            await publisher.publish(messages, timeout=30)
 
 
 def until(condition, seconds=30.0, what="it never happened"):

@@ -7,7 +7,6 @@ What is in the log is what `send` accepted, in order; a reader and a viewer see 
 import asyncio
 import contextlib
 import json
-import os
 import random
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from environments import of_a_service
 from processes import Producer, free_port, read_log
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
@@ -101,12 +101,9 @@ class Viewer:
 def gateway(url, folder):
     """A gateway, and its WebSocket address."""
     port, ops_port = free_port(), free_port()
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
-    settings = {"LOOPCAST_AMQP_URL": url, "LOOPCAST_PORT": str(port), "LOOPCAST_OPS_PORT": str(ops_port)}
+    environment = of_a_service(LOOPCAST_AMQP_URL=url, LOOPCAST_PORT=port, LOOPCAST_OPS_PORT=ops_port)
     with (folder / "gateway.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "loopcast_gateway"], env={**clean, **settings}, stderr=log, stdout=log
-        )
+        process = subprocess.Popen([sys.executable, "-m", "loopcast_gateway"], env=environment, stderr=log, stdout=log)
     return process, f"ws://127.0.0.1:{port}/ws"
 
 

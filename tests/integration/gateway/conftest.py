@@ -18,6 +18,7 @@ import frame_schemas
 import httpx
 import msgspec
 import pytest
+from environments import of_a_service
 from msgspec.structs import replace
 from websockets.asyncio.client import connect
 
@@ -47,10 +48,8 @@ class Gateway:
     def __init__(self, url, **settings):
         self.url = url
         self.port, self.ops_port = free_port(), free_port()
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("LOOPCAST_")}
-        given = {f"LOOPCAST_{name.upper()}": str(value) for name, value in settings.items()}
-        assigned = {"LOOPCAST_PORT": str(self.port), "LOOPCAST_OPS_PORT": str(self.ops_port), "LOOPCAST_AMQP_URL": url}
-        self._environment = {**clean, **assigned, **given}
+        assigned = {"port": self.port, "ops_port": self.ops_port, "amqp_url": url, **settings}
+        self._environment = of_a_service(**{f"LOOPCAST_{name.upper()}": value for name, value in assigned.items()})
         self.begin()
 
     def begin(self):

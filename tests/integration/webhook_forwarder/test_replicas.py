@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 import signal
 import sys
@@ -10,6 +9,7 @@ import time
 
 import httpx
 import pytest
+from environments import of_a_service
 
 from loopcast.errors import BrokerError
 from loopcast.node.ports import free_ports
@@ -24,8 +24,7 @@ class Process:
     def __init__(self, bench, **settings):
         names = {"AMQP_URL": bench.url, "WEBHOOKS_FILE": str(bench.file), "OPS_PORT": free_ports(1)[0],
                  "WEBHOOKS_RELOAD_SECONDS": "0.2", "WEBHOOKS_DEPTH_SECONDS": "0.5", **settings}  # fmt: skip
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("LOOPCAST_")}
-        self._environment = {**kept, **{f"LOOPCAST_{name}": str(value) for name, value in names.items()}}
+        self._environment = of_a_service(**{f"LOOPCAST_{name}": value for name, value in names.items()})
         self._log = bench.folder / "forwarder.log"
 
     async def start(self):
