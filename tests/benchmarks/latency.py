@@ -11,6 +11,7 @@ experiment.
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -50,7 +51,8 @@ class Times:
 
     def ages(self, who, since):
         """Milliseconds, sorted."""
-        return sorted((at - since[n]) * 1000 for n, at in self.seen[who].items() if n in since)
+        ends = self.accepted if who == "answer" else self.seen[who]
+        return sorted((at - since[n]) * 1000 for n, at in ends.items() if n in since)
 
 
 async def send(port, numbers, begin, times):
@@ -125,12 +127,13 @@ async def run(url, producer, gateway, binary, seconds):
 def table(runs):
     """Medians of the runs' percentiles."""
     print("| | from | p50 ms | p99 ms | worst p99 |\n|---|---|---|---|---|")
-    for who in runs[0].seen:
-        for start in ("accepted", "sent"):
-            ages = [times.ages(who, getattr(times, start)) for times in runs]
-            p50 = statistics.median(a[len(a) // 2] for a in ages)
-            tails = [a[len(a) * 99 // 100] for a in ages]
-            print(f"| {who} | {start} | {p50:.2f} | {statistics.median(tails):.2f} | {max(tails):.2f} |")
+    for who, start in itertools.product(("viewer", "aio-pika consumer", "answer"), ("sent", "accepted")):
+        if (who, start) == ("answer", "accepted"):
+            continue
+        ages = [times.ages(who, getattr(times, start)) for times in runs]
+        p50 = statistics.median(a[len(a) // 2] for a in ages)
+        tails = [a[len(a) * 99 // 100] for a in ages]
+        print(f"| {who} | {start} | {p50:.2f} | {statistics.median(tails):.2f} | {max(tails):.2f} |")
 
 
 def main():
