@@ -6,7 +6,10 @@ import json
 import pytest
 from answering import Answering
 
-from loopcast.cli.doctor import Finding, examine, places, run_doctor
+from loopcast import metrics as inventory
+from loopcast.cli.doctor import examine, places, run_doctor
+from loopcast.cli.findings import Finding
+from loopcast.metrics import Metrics
 from loopcast.sdk import LoopcastTransport
 from loopcast.up.state import write_state
 
@@ -109,7 +112,7 @@ def test_what_waits_in_a_spool_is_told(tmp_path):
 
 def test_the_exit_code_and_json_are_for_scripts(tmp_path, capsys):
     """Broken is 1; `--json` gives every finding."""
-    code = run_doctor(data=tmp_path, url=NOWHERE, gateway="", amqp="", json=True)
+    code = run_doctor(data=tmp_path, url=NOWHERE, gateway="", amqp="", ops=(), json=True)
 
     findings = [Finding(**item) for item in json.loads(capsys.readouterr().out)]
     assert 1 == code
@@ -118,8 +121,64 @@ def test_the_exit_code_and_json_are_for_scripts(tmp_path, capsys):
 
 def test_lines_are_for_people(tmp_path, capsys):
     """Each finding is a line, and what to do stands under it."""
-    run_doctor(data=tmp_path, url=NOWHERE, gateway="", amqp="", json=False)
+    run_doctor(data=tmp_path, url=NOWHERE, gateway="", amqp="", ops=(), json=False)
 
     lines = capsys.readouterr().out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith(" ! producer"))
     assert "Is it running" in lines[at + 1]
+
+
+def metrics_of(service, *set_):
+    """What a service's ops port answers, whose gauges have these values."""
+    made = Metrics(service, "0")
+    for definition, value, labels in set_:
+        made.gauge(definition, **labels).set(value)
+    return made.render()
+
+
+@pytest.mark.parametrize(
+    ("service", "sign", "verdict", "words"),
+    [
+        ("recorder", (inventory.RECORDER_FAILING, 1, {"sink": "sqlite"}), "broken", ["sqlite", "sink_failing"]),
+        ("recorder", (inventory.RECORDER_LAG, 90, {"sink": "jsonl", "partition": "1"}), "unsure", ["jsonl", "90 s"]),
+        ("otel-exporter", (inventory.OTEL_LAG, 61.4, {"partition": "0"}), "unsure", ["61 s", "LOOPCAST_OTLP_ENDPOINT"]),
+        ("webhook-forwarder", (inventory.WEBHOOK_FAILING, 5, {"endpoint": "ci"}), "unsure", ["ci", "webhooks list"]),
+        ("webhook-forwarder", (inventory.WEBHOOK_DEAD, 3, {"endpoint": "ci"}), "unsure", ["3 dead", "replay ci"]),
+    ],
+)
+def test_what_fails_behind_a_port_that_answers_is_found(tmp_path, answering, *, service, sign, verdict, words):
+    """A sink, a backend or an endpoint that is away is said with what to do, though the service is ready."""
+    finding = found(tmp_path, ops=[answering(200, metrics_of(service, sign))])[service]
+
+    assert verdict == finding.verdict
+    assert all(word in finding.found + finding.do for word in words)
+
+
+def test_a_service_that_is_well_is_said_to_be(tmp_path, answering):
+    """Lags that catching up explains, and gauges at rest, are no complaint."""
+    at_rest = (
+        (inventory.OTEL_LAG, 5, {"partition": "0"}),
+        (inventory.OTEL_LAG, 0, {"partition": "1"}),
+    )
+    assert "ok" == found(tmp_path, ops=[answering(200, metrics_of("otel-exporter", *at_rest))])["otel-exporter"].verdict
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "part", "words"),
+    [
+        (503, metrics_of("recorder"), "recorder", "not ready"),
+        (404, b"<html>", "service", "ops port"),
+        (200, b"loopcast_nonsense{", "service", "ops port"),
+    ],
+)
+def test_a_service_that_is_not_ready_or_none(tmp_path, answering, *, status, body, part, words):
+    """What a probe refuses is broken, and so is a port that is another."""
+    finding = found(tmp_path, ops=[answering(status, body)])[part]
+
+    assert "broken" == finding.verdict
+    assert words in finding.found + finding.do
+
+
+def test_a_service_that_does_not_answer(tmp_path):
+    """Nobody at the port that was named is broken, with where to look."""
+    assert "broken" == found(tmp_path, ops=[NOWHERE])["service"].verdict

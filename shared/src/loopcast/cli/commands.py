@@ -105,16 +105,21 @@ def env(data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its d
 
 
 def doctor(
+    *,
     url: Annotated[str, typer.Option(envvar="LOOPCAST_URL", help="The producer.")] = "",
     gateway: Annotated[str, typer.Option(envvar="LOOPCAST_GATEWAY_URL", help="The gateway.")] = "",
     amqp: Annotated[str, typer.Option(envvar="LOOPCAST_AMQP_URL", help="The broker.")] = "",
+    ops: Annotated[
+        list[str] | None,
+        typer.Option(help="The ops port of any service, such as http://127.0.0.1:9704; several times."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
     data: Annotated[Path, typer.Option(help="Where `loopcast up` keeps its data.")] = DATA,
 ) -> None:
     """Say what is wrong and what to do; exit code 1 where something is."""
     from loopcast.cli.doctor import run_doctor
 
-    sys.exit(run_doctor(data=data, url=url, gateway=gateway, amqp=amqp, json=json))
+    sys.exit(run_doctor(data=data, url=url, gateway=gateway, amqp=amqp, ops=ops or (), json=json))
 
 
 def key(

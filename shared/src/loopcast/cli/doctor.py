@@ -7,37 +7,27 @@ import contextlib
 import json as jsonlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
 from rich.console import Console
 from rich.text import Text
 
+from loopcast.cli.findings import Finding
 from loopcast.errors import ConfigurationError, LoopcastError
 from loopcast.up.state import read_state
 
-__all__ = ["Finding", "run_doctor"]
+__all__ = ["run_doctor"]
 
 SECONDS = 10.0
 """How long one part may take to answer."""
 SCARCE_BYTES = 1_000_000_000
+WIDTH = len("webhook-forwarder")
 
-Verdict = Literal["ok", "unsure", "broken"]
 _MARKS = {"ok": ("ok", "green"), "unsure": ("?", "yellow"), "broken": ("!", "red bold")}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was looked at, what was found, and what to do about it ("" where nothing is)."""
-
-    part: str
-    verdict: Verdict
-    found: str
-    do: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +39,13 @@ class Places:
     broker: str
     origin: str
     """How they were found, for a person."""
+    ops: tuple[str, ...] = ()
+    """The ops ports of any services."""
 
 
-def run_doctor(*, data: Path, url: str, gateway: str, amqp: str, json: bool) -> int:
+def run_doctor(*, data: Path, url: str, gateway: str, amqp: str, ops: Sequence[str], json: bool) -> int:
     """Look at every part, print what is found, and return the exit code: 1 where something is broken."""
-    findings = list(examine(places(data, url=url, gateway=gateway, amqp=amqp), data))
+    findings = list(examine(places(data, url=url, gateway=gateway, amqp=amqp, ops=ops), data))
     if json:
         print(jsonlib.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -61,27 +53,28 @@ def run_doctor(*, data: Path, url: str, gateway: str, amqp: str, json: bool) -> 
     return int(any(finding.verdict == "broken" for finding in findings))
 
 
-def places(data: Path, *, url: str, gateway: str, amqp: str) -> Places:
+def places(data: Path, *, url: str, gateway: str, amqp: str, ops: Sequence[str] = ()) -> Places:
     """What is named beats what `loopcast up` in `data` says."""
     origin = "as named"
     if not (url and gateway and amqp):
         try:
-            running = read_state(data).environment
+            state = read_state(data)
         except ConfigurationError as error:
             running, origin = {}, str(error)
         else:
-            origin = f"of `loopcast up` in {data}"
+            running, origin = state.environment, f"of `loopcast up` in {data}"
+            ops = ops or state.ops
         url = url or running.get("LOOPCAST_URL", "")
         gateway = gateway or running.get("LOOPCAST_GATEWAY_URL", "")
         amqp = amqp or running.get("LOOPCAST_AMQP_URL", "")
-    return Places(url.rstrip("/"), gateway.rstrip("/"), amqp, origin)
+    return Places(url.rstrip("/"), gateway.rstrip("/"), amqp, origin, tuple(place.rstrip("/") for place in ops))
 
 
 def examine(places: Places, data: Path) -> Iterator[Finding]:
     """One finding after the other, from the ground up."""
     yield from _settings()
     yield _disk(data)
-    if not (places.producer or places.gateway or places.broker):
+    if not (places.producer or places.gateway or places.broker or places.ops):
         do = "Start `loopcast up`, or name them: LOOPCAST_URL, LOOPCAST_GATEWAY_URL, LOOPCAST_AMQP_URL."
         yield Finding("services", "unsure", f"Nothing to look at. {places.origin}", do)
         return
@@ -95,6 +88,8 @@ def examine(places: Places, data: Path) -> Iterator[Finding]:
             yield look(place)
         else:
             yield Finding(part, "unsure", "Not looked at: nobody said where it is.", f"Set {variable}.")
+    for place in places.ops:
+        yield from _ops(place)
     yield _spools()
 
 
@@ -180,6 +175,27 @@ def _gateway(url: str) -> Finding:
     return Finding("gateway", "ok", f"{url} answers, with {count} experiments.")
 
 
+def _ops(url: str) -> Iterator[Finding]:
+    """What a service says of itself: whether it may be sent work, and what fails though it may."""
+    from loopcast.cli.vital_signs import examine_metrics
+
+    ready, metrics = _ask("GET", f"{url}/readyz"), _ask("GET", f"{url}/metrics")
+    if isinstance(ready, str) or isinstance(metrics, str):
+        yield Finding("service", "broken", f"{url}: no answer.", "Is it running, and is this its LOOPCAST_OPS_PORT?")
+        return
+    try:
+        service, wrong = examine_metrics(metrics.text)
+    except ValueError as error:
+        yield Finding("service", "broken", f"{url}: {error}.", "Is this its ops port (LOOPCAST_OPS_PORT)?")
+        return
+    if ready.status_code != httpx.codes.OK:
+        why = ready.text.strip()
+        yield Finding(service, "broken", f"{url} is not ready: {why}", "Look at its log, and at the broker.")
+    elif not wrong:
+        yield Finding(service, "ok", f"{url} is ready, and what it works for takes everything.")
+    yield from wrong
+
+
 def _spools() -> Finding:
     """Events that wait on this machine for a producer."""
     from loopcast.sdk.configuration import spool_folder
@@ -243,6 +259,6 @@ def _show(findings: list[Finding]) -> None:
     out = Console(soft_wrap=True, highlight=False)
     for finding in findings:
         mark, colour = _MARKS[finding.verdict]
-        out.print(Text.assemble((f"{mark:>2} ", colour), (f"{finding.part:<9} ", "bold"), finding.found))
+        out.print(Text.assemble((f"{mark:>2} ", colour), (f"{finding.part:<{WIDTH}} ", "bold"), finding.found))
         if finding.do:
-            out.print(Text(f"{'':13}{finding.do}", style="bright_black"))
+            out.print(Text(f"{'':{WIDTH + 4}}{finding.do}", style="bright_black"))

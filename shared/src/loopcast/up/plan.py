@@ -57,6 +57,11 @@ class Plan:
     """What `loopcast env` prints, the broker's address not included."""
 
     @property
+    def ops(self) -> tuple[str, ...]:
+        """Where each service's probes and metrics are."""
+        return tuple(f"http://{HOST}:{program.ops_port}" for program in self.services)
+
+    @property
     def ports(self) -> dict[int, str]:
         """Every port that must be free, with who wants it."""
         wanted = {} if self.amqp_url else {self.broker_port: "the private RabbitMQ"}

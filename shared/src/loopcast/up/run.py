@@ -57,7 +57,7 @@ async def _run(plan: Plan, data: Path, terminal: Terminal) -> int:
         if not await _until_ready(plan, ending):
             return await _verdict(ending, terminal)
         stack.callback(forget_state, data)
-        write_state(data, {"LOOPCAST_AMQP_URL": amqp_url, **plan.environment})
+        write_state(data, {"LOOPCAST_AMQP_URL": amqp_url, **plan.environment}, plan.ops)
         if plan.demo is not None:
             await _start(plan.demo, terminal, stack)
         terminal.addresses(_rows(plan, amqp_url, data))

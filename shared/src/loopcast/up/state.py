@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,12 +30,14 @@ class State:
     pid: int
     environment: dict[str, str]
     """`LOOPCAST_*` variables with its addresses."""
+    ops: tuple[str, ...] = ()
+    """The ops ports of its services, as addresses."""
 
 
-def write_state(data: Path, environment: dict[str, str]) -> None:
+def write_state(data: Path, environment: dict[str, str], ops: Sequence[str] = ()) -> None:
     """Say that this process serves `environment`; the file appears whole or not at all."""
     temporary = data / f"{FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({"pid": os.getpid(), "environment": environment}), encoding="utf-8")
+    temporary.write_text(json.dumps({"pid": os.getpid(), "environment": environment, "ops": ops}), encoding="utf-8")
     temporary.chmod(0o600)
     temporary.replace(data / FILE)
 
@@ -53,7 +56,7 @@ def read_state(data: Path) -> State:
     """
     try:
         raw = json.loads((data / FILE).read_text(encoding="utf-8"))
-        state = State(int(raw["pid"]), dict(raw["environment"]))
+        state = State(int(raw["pid"]), dict(raw["environment"]), tuple(raw.get("ops", ())))
         os.kill(state.pid, 0)
     except (OSError, ValueError, KeyError):
         raise ConfigurationError(
