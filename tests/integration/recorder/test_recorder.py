@@ -7,6 +7,7 @@ import re
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 from functools import partial
 
@@ -17,10 +18,12 @@ import zstandard
 from recorder_log import envelopes, lines
 from recorder_service import CLIENT, Recorder, publish, until
 
+from loopcast.broker.publisher import Publisher
 from loopcast.events import to_microseconds
 from loopcast.metrics import Metrics
 from loopcast.telemetry import Telemetry
 from loopcast.topology import Topology
+from loopcast.wire import to_message
 from loopcast_recorder.database import SqliteDatabase
 from loopcast_recorder.database_sink import DatabaseSink
 from loopcast_recorder.instruments import Instruments
@@ -238,6 +241,54 @@ def test_a_log_made_anew_is_noticed_and_read_from_its_beginning(vhost_url, tmp_p
 
     assert [("epoch_changed",)] == ask(path, "SELECT reason FROM gaps")
     assert [e.id for e in (*old, *new)] == [i for (i,) in ask(path, "SELECT id FROM events ORDER BY n")]
+
+
+class HeldUp(DatabaseSink):
+    """Takes its time, as a database does that is away, until it is `freed`."""
+
+    freed = threading.Event()
+
+    def write(self, partition, deliveries):
+        assert self.freed.wait(30)
+        return super().write(partition, deliveries)
+
+
+async def test_what_retention_takes_before_a_slow_sink_has_it_is_a_gap(vhost_url, tmp_path):
+    """The connection stands all the time, and the broker says nothing of the events between: the database does."""
+    path, log, events = tmp_path / "recorder.db", "short", stream(20)
+    connection = await aiormq.connect(vhost_url)
+    channel = await connection.channel()
+    short = {"x-queue-type": "stream", "x-stream-max-segment-size-bytes": 8000, "x-max-length-bytes": 16000}
+    await channel.queue_declare(log, durable=True, arguments=short)
+    await connection.close()
+
+    async def put(part):
+        messages = [to_message(event, 0) for event in part]
+        for message in messages:
+            message.exchange, message.routing_key = "", log
+        await publisher.publish(messages, timeout=30)
+
+    sink = HeldUp("sqlite", partial(SqliteDatabase, path), Retention(), lambda: time.time_ns() // 1000)
+    async with (
+        Publisher(CLIENT, vhost_url, name="test") as publisher,
+        Thread(sink, Instruments(Metrics("recorder", "0"), "sqlite")) as thread,
+    ):
+        await publisher.wait_connected()
+        await put(events[:5])
+        lane = Lane(CLIENT, vhost_url, log, 0, thread, telemetry=Telemetry("test", "0"), prefetch=4)
+        task = asyncio.create_task(lane.run())
+        for start in range(5, len(events), 10):
+            await put(events[start : start + 10])
+        sink.freed.set()
+        last = "SELECT id FROM events ORDER BY n DESC LIMIT 1"
+        await asyncio.to_thread(until, lambda: [(events[-1].id,)] == ask(path, last))
+        await lane.stop()
+        await task
+
+    kept, ids = [i for (i,) in ask(path, "SELECT id FROM events ORDER BY n")], [event.id for event in events]
+    assert [("truncated",)] == ask(path, "SELECT reason FROM gaps")
+    assert len(kept) < len(ids)
+    assert [i for i in ids if i in set(kept)] == kept
 
 
 def test_a_local_client_follows_a_real_log(vhost_url, tmp_path):
