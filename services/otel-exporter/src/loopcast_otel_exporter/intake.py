@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from loopcast.broker.interface import Client, Delivery, StreamOffset
-from loopcast.broker.log import LogReader
+from loopcast.broker.log import SILENT_SECONDS, LogReader
 from loopcast.errors import InvalidEvent
 from loopcast.events import Event
 from loopcast.position import Anchor, Position, verify
@@ -65,7 +65,7 @@ async def follow(
         log.warning("log_made_anew", stream=stream, offset=position.offset)
         start, position = "first", None
     while True:
-        reader = LogReader(client, url, stream, name=f"{name} {stream}")
+        reader = LogReader(client, url, stream, name=f"{name} {stream}", silent_seconds=SILENT_SECONDS)
         on_reader(reader)
         async with reader, contextlib.aclosing(reader.batches(start)) as batches:
             async for batch in batches:

@@ -231,4 +231,8 @@ class Lane:
 
     def _reader(self) -> LogReader:
         name = f"loopcast-recorder {self._sink.name} {self._stream}"
-        return LogReader(self._client, self._url, self._stream, name=name, prefetch=self._prefetch)
+        # A look costs a connection, so it is for silences that are longer than a broker's hesitation.
+        patience = 3 * self._silence
+        return LogReader(
+            self._client, self._url, self._stream, name=name, prefetch=self._prefetch, silent_seconds=patience
+        )

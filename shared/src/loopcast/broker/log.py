@@ -10,15 +10,20 @@ from is the caller's to prove, with :func:`loopcast.position.verify`.
 Nor does a connection that stands say anything when retention overtakes a slow reader: the next delivery is of the first
 segment that is left (measured on 3.10.8; `osiris_log:read_header0` in 4.0.5). Offsets alone do not tell, because the
 broker uses some for records of its own, one at the begin of each segment. So at every hole the stream is asked for its
-first offset, before anything behind the hole is handed over.
+first offset, before anything behind the hole is handed over. And such a consumer may stay silent for ever, whatever is
+published (3.10.8, about one in ten): with `silent_seconds` a reader that gets nothing for so long looks by another
+connection whether there is something, and opens its own anew where there is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncGenerator, Sequence
+
+import structlog
 
 from loopcast.broker.acks import ACK_SECONDS, Acks
 from loopcast.broker.feed import Feed
@@ -29,11 +34,19 @@ from loopcast.broker.supervisor import Backoff, Supervisor
 from loopcast.errors import BrokerError, BrokerUnavailable, LogChanged
 from loopcast.position import Anchor
 
-__all__ = ["LOG_PREFETCH", "LogReader"]
+__all__ = ["LOG_PREFETCH", "SILENT_SECONDS", "LogReader"]
+
+log = structlog.get_logger(__name__)
 
 LOG_PREFETCH = 2000
 PROOF_SECONDS = 5.0
 """How long the delivery that proves the log may take: it lies in the stream, so it costs the broker one disk read."""
+SILENT_SECONDS = 15.0
+"""For readers that live as long as their service, of a log that is rarely quiet: after how long to look."""
+LOOK_SECONDS = 2.0
+"""How long such a look may take. What a stream has comes in a few milliseconds."""
+LATE_SECONDS = 1.0
+"""How much later than to whoever looks something may come that was published in that moment."""
 HOLE_SECONDS = 0.5
 """How long until a broker is asked again that did not answer where the stream begins."""
 DOUBT_SECONDS = 3.0
@@ -46,7 +59,8 @@ class LogReader(Supervised[ConsumeLink]):
 
     What is buffered is bounded by `prefetch`: only what was handed over is acknowledged, so a slow caller slows the
     broker down and nobody else. One iteration at a time. `only` is the filter value of
-    :meth:`loopcast.broker.interface.Client.open_consumer`.
+    :meth:`loopcast.broker.interface.Client.open_consumer`; `silent_seconds` is after how long without a
+    delivery to look whether there is one, never if it is None.
     """
 
     def __init__(
@@ -60,6 +74,7 @@ class LogReader(Supervised[ConsumeLink]):
         backoff: Backoff | None = None,
         proof_seconds: float = PROOF_SECONDS,
         only: str | None = None,
+        silent_seconds: float | None = None,
     ) -> None:
         self._client = client
         self._url = url
@@ -68,6 +83,7 @@ class LogReader(Supervised[ConsumeLink]):
         self._prefetch = prefetch
         self._proof_seconds = proof_seconds
         self._only = only
+        self._silent_seconds = silent_seconds
         self.server_version = ""
         """What the broker said of itself when it was last connected."""
         self._resume = Resume("next")
@@ -75,9 +91,9 @@ class LogReader(Supervised[ConsumeLink]):
         """Since when the stream says that it lost what it has."""
         self._feed = Feed()
         self._acks = Acks(prefetch)
-        super().__init__(
-            Supervisor(self._connect, name=name, on_up=lambda _: self._feed.up(), on_down=self._lost, backoff=backoff)
-        )
+        self._waits_since = 0.0
+        """Since when the link that stands has brought nothing."""
+        super().__init__(Supervisor(self._connect, name=name, on_up=self._stands, on_down=self._lost, backoff=backoff))
 
     async def batches(self, start: StreamOffset) -> AsyncGenerator[Sequence[Delivery], None]:
         """
@@ -94,9 +110,9 @@ class LogReader(Supervised[ConsumeLink]):
             return
         self._resume, self._feed = Resume(start), Feed()
         self._supervisor.start()
-        ticker = asyncio.create_task(self._ack_in_time())
+        tending = [asyncio.create_task(self._ack_in_time()), asyncio.create_task(self._look_in_time())]
         try:
-            while batch := await self._feed.take():
+            while batch := await self._take():
                 # Hole by hole; not what its link, when it goes meanwhile, will bring again.
                 link = self._feed.generation
                 while batch and await self._may_follow(batch[0], link):
@@ -106,8 +122,17 @@ class LogReader(Supervised[ConsumeLink]):
                     self._ack(self._acks.handed(piece[-1].tag, time.monotonic()))
                     yield piece
         finally:
-            ticker.cancel()
+            for task in tending:
+                task.cancel()
             await self._supervisor.close()
+
+    async def _take(self) -> Sequence[Delivery]:
+        self._waits_since = time.monotonic()
+        try:
+            return await self._feed.take()
+        finally:
+            # Who does not wait is not kept waiting.
+            self._waits_since = math.inf
 
     async def _may_follow(self, delivery: Delivery, link: int) -> bool:
         """
@@ -142,6 +167,11 @@ class LogReader(Supervised[ConsumeLink]):
         self._feed.close()
         await self._supervisor.close()
 
+    def _stands(self, _: ConsumeLink) -> None:
+        if self._waits_since != math.inf:
+            self._waits_since = time.monotonic()
+        self._feed.up()
+
     def _lost(self, reason: BrokerError) -> None:
         self._feed.down()
         if isinstance(reason, LogChanged):
@@ -156,6 +186,27 @@ class LogReader(Supervised[ConsumeLink]):
         while True:
             await asyncio.sleep(ACK_SECONDS / 10)
             self._ack(self._acks.due(time.monotonic()))
+
+    async def _look_in_time(self) -> None:
+        while self._silent_seconds is not None:
+            await asyncio.sleep(self._silent_seconds / 3)
+            if self.connected and time.monotonic() - self._waits_since >= self._silent_seconds:
+                await self._look(self._waits_since)
+
+    async def _look(self, since: float) -> None:
+        """Open a link anew that brought nothing `since`, where the stream has something for it."""
+        resume, beyond = self._resume, None
+        if resume.last is not None or resume.offset == "first":
+            with contextlib.suppress(BrokerError):
+                beyond = await self._ask(resume.offset, behind=resume.last, seconds=LOOK_SECONDS)
+        if beyond is not None:
+            await asyncio.sleep(LATE_SECONDS)
+        if since != self._waits_since:
+            return
+        if beyond is not None:
+            log.warning("consumer_silent", connection=self._name, stream=self._stream, offset=beyond)
+            await self.renew()
+        self._waits_since = time.monotonic()
 
     async def _connect(self) -> ConsumeLink:
         """
@@ -224,15 +275,20 @@ class LogReader(Supervised[ConsumeLink]):
 
     async def _first(self) -> int | None:
         """The first offset that the stream has, or None where it has nothing to give now."""
+        return await self._ask("first", behind=None, seconds=self._proof_seconds)
+
+    async def _ask(self, offset: StreamOffset, *, behind: int | None, seconds: float) -> int | None:
+        """The first offset `behind` another one that the stream gives from `offset` on; None where it gives none."""
         came: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def take(deliveries: Sequence[Delivery]) -> None:
-            if not came.done():
-                came.set_result(deliveries[0].offset)
+            found = next((d.offset for d in deliveries if behind is None or d.offset > behind), None)
+            if found is not None and not came.done():
+                came.set_result(found)
 
-        link = await self._open(take, "first", prefetch=1)
+        link = await self._open(take, offset, prefetch=1 if behind is None else self._prefetch)
         try:
-            return await asyncio.wait_for(came, self._proof_seconds)
+            return await asyncio.wait_for(came, seconds)
         except TimeoutError:
             return None
         finally:

@@ -3,16 +3,28 @@
 import asyncio
 import contextlib
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.memory_broker import MemoryBroker, Stream
 
+from loopcast.broker import log as log_module
 from loopcast.broker.interface import Message
 from loopcast.broker.log import LogReader
 from loopcast.broker.supervisor import Backoff
 from loopcast.errors import BrokerUnavailable, LogChanged
 
 LOG = "loopcast.log.0"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _impatient():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_module, "LOOK_SECONDS", 0.03)
+        patch.setattr(log_module, "LATE_SECONDS", 0.01)
+        yield
+
+
 SOON = Backoff(first=0, cap=0)
 
 TROUBLE = st.one_of(
@@ -20,6 +32,7 @@ TROUBLE = st.one_of(
     st.tuples(st.just("cut"), st.just(0)),
     st.tuples(st.just("turns"), st.integers(1, 12)),
     st.tuples(st.just("away"), st.integers(1, 12)),
+    st.tuples(st.just("silence"), st.just(0)),
 )
 LOSS = st.one_of(st.tuples(st.just("truncate"), st.integers(1, 60)), st.tuples(st.just("anew"), st.integers(0, 120)))
 
@@ -51,7 +64,8 @@ class Scene:
     reason = None
 
     async def _read(self):
-        async with LogReader(self.broker, "amqp://x", LOG, name="test", backoff=SOON, proof_seconds=0.05) as reader:
+        patience = {"proof_seconds": 0.05, "silent_seconds": 0.03}
+        async with LogReader(self.broker, "amqp://x", LOG, name="test", backoff=SOON, **patience) as reader:
             try:
                 async for batch in reader.batches("first"):
                     self.read += [delivery.message_id for delivery in batch]
@@ -77,6 +91,11 @@ class Scene:
         await self.cut(0)
         await self.turns(count)
         self.broker.up = True
+
+    async def silence(self, _):
+        """Consumers that stand bring nothing any more, and nobody says so."""
+        for link in self.broker.links:
+            link.silent = True
 
     async def truncate(self, count):
         messages = self.broker.streams[LOG].messages
