@@ -8,6 +8,7 @@ same machine in the same run. CPU times are of the process named, for each event
 import argparse
 import os
 import platform
+import resource
 import socket
 import statistics
 import subprocess
@@ -84,27 +85,35 @@ def cpu_of(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class Load:
-    """The client in C."""
+def cpu_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
-    def __init__(self, folder):
+
+class Load:
+    """The client in C, beside the broker's process `server`."""
+
+    def __init__(self, folder, server):
+        self.server = server
         self.program = folder / "ingest_client"
         source = HERE / "ingest_client.c"
         subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", self.program, source], check=True)
         self.folder = folder
 
     def run(self, pid, port, connections, seconds, batch=0):
-        """Events a second, latencies in ms, and the CPU of `pid` for each event in µs."""
+        """Events a second, latencies in ms; for each event the CPU of `pid`, the broker and the client in µs."""
         body = b"[" + b",".join([EVENT] * batch) + b"]" if batch else EVENT
         file = self.folder / "request"
         file.write_bytes(request(body))
-        before = cpu_of(pid)
+        before = cpu_of(pid), cpu_of(self.server), cpu_of_children()
         command = [self.program, str(port), str(connections), str(seconds), file]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         good, bad, took, p50, p99 = (float(value) for value in out)
         assert not bad, f"{bad:.0f} of {good + bad:.0f} answers were no 202"
         events = good * (batch or 1)
-        return events / took, p50 / 1000, p99 / 1000, (cpu_of(pid) - before) / max(events, 1) * 1e6
+        after = cpu_of(pid), cpu_of(self.server), cpu_of_children()
+        cpu = ((a - b) / max(events, 1) * 1e6 for a, b in zip(after, before, strict=True))
+        return events / took, p50 / 1000, p99 / 1000, *cpu
 
 
 def wait_port(port):
@@ -117,12 +126,13 @@ def wait_port(port):
 
 
 def row(name, figures):
-    rate, p50, p99, cpu = figures
-    print(f"| {name} | {rate:,.0f} | {p50:.1f} | {p99:.1f} | {cpu:.0f} |", flush=True)
+    rate, p50, p99, cpu, broker, client = figures
+    print(f"| {name} | {rate:,.0f} | {p50:.1f} | {p99:.1f} | {cpu:.0f} | {broker:.0f} | {client:.0f} |", flush=True)
 
 
 def over_http(load, producer, plain, plain_port, seconds):
-    print("\n| | events/s | p50 ms | p99 ms | CPU µs/event |\n| --- | ---: | ---: | ---: | ---: |")
+    print("\n| | events/s | p50 ms | p99 ms | CPU µs/event | broker's | client's |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     rates = {}
     for connections, batch in ((1, 0), (16, 0), (64, 0), (256, 0), (8, BATCH)):
         what = f"batches of {batch}" if batch else "single requests"
@@ -198,8 +208,8 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        load = Load(folder)
         with Node(folder / "node", cache=ROOT / ".loopcast" / "rabbitmq") as node:
+            load = Load(folder, int(node.eval("os:getpid().").strip().strip('"')))
             print(f"Python {platform.python_version()}, RabbitMQ {node.version}, load {os.getloadavg()[0]:.1f}")
             producer = Producer(node.amqp_url, folder / "log").start()
             port = free_port()

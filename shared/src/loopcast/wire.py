@@ -28,9 +28,11 @@ MAX_INT = 2**63 - 1
 """The largest number that a field table holds."""
 
 
-def to_message(event: Event, partition: int) -> Message:
+def to_message(event: Event, partition: int, recorded: int | None = None) -> Message:
     """
     The message that publishes `event` to its partition of the log, and to whoever binds to its key.
+
+    `recorded` is its `recorded_time` in microseconds, from who knows it without reading the text.
 
     Raises:
         InvalidEvent: the id is empty or longer than AMQP takes.
@@ -38,7 +40,8 @@ def to_message(event: Event, partition: int) -> Message:
     """
     if not 0 < len(event.id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES:
         raise InvalidEvent(f'The "id" of an event must have 1 to {MAX_ID_BYTES} bytes of UTF-8.')
-    recorded = event.recorded or 0
+    if recorded is None:
+        recorded = event.recorded or 0
     return Message(
         exchange=EVENTS,
         routing_key=routing_key(event.experiment, event.type),

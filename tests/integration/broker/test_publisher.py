@@ -160,7 +160,7 @@ async def test_a_caller_that_goes_leaves_its_messages_in_their_place(rig):
 
     assert [CONFIRMED] * 10 == await stays
     assert [str(n) for n in range(20)] == await ids_in(rig, queue, 20)
-    assert set() == p._calls
+    assert {} == p._calls
 
 
 async def test_closing_tells_who_still_waits(rig):

@@ -182,3 +182,18 @@ def test_a_client_that_asks_and_never_listens_is_held_back(producer, peak):
 
     assert 0 < sent < 200_000
     assert peak() < 24 * MB
+
+
+@pytest.mark.parametrize("path", ["/v1/experiments/idle/events", "/v1/experiments/idle/events?x"])
+def test_a_connection_that_is_idle_for_long_is_closed(producer, path):
+    """Whichever way its requests went: a second request in time is answered, and then the end comes by itself."""
+    body = b'{"event":"x"}'
+    request = (
+        head("idle", len(body)).replace(b"/v1/experiments/idle/events", path.encode()).replace(b"x-nd", b"") + body
+    )
+    with connected(producer, 1) as (sock,):
+        for pause in (1.0, 0.0):
+            sock.sendall(request)
+            assert b"HTTP/1.1 " == sock.recv(65536)[:9]
+            time.sleep(pause)
+        assert b"" == sock.recv(65536)

@@ -126,8 +126,10 @@ class Api:
         self._none_open.clear()
         try:
             answer = await self._answer(method, path, headers, receive)
-            if any(name == b"origin" for name, _ in headers):
-                answer = self._for_page(answer, method, headers)
+            for name, _ in headers:
+                if name == b"origin":
+                    answer = self._for_page(answer, method, headers)
+                    break
             self._instruments.answered(answer.status)
         finally:
             self._open -= 1

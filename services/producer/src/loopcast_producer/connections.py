@@ -89,6 +89,7 @@ class Connection(HeldBack):
         # Bytes of answers that the client has not taken yet, and until when it has to go on.
         self._unread = 0
         self._patience = 0.0
+        self._idle_since = float("inf")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there; its first request begins now, whether it says anything or not."""
@@ -99,6 +100,15 @@ class Connection(HeldBack):
         """The client is gone."""
         self._siblings.discard(self)
         super().connection_lost(exc)
+
+    def answered(self) -> None:
+        """What uvicorn does behind an answer, but for its timer: an idle connection is found when it is looked at."""
+        if self.pipeline:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
 
     def read_again(self) -> None:
         """What is slow begins anew: the rest of the request may have been there all the time, unread."""
@@ -148,10 +158,12 @@ class Connection(HeldBack):
         )
 
     def look(self, now: float) -> None:
-        """End it if its request comes too slowly, or its answer is not taken."""
+        """End it if its request comes too slowly, its answer is not taken, or nothing has come for long."""
         allowed = GRACE_SECONDS + self._received / LEAST_RATE
         if self._arriving and not self.refused and not self.is_owed and now - self._began > allowed:
             self._refuse(body_too_slow(allowed))
+        elif not self._arriving and now - self._idle_since > self.timeout_keep_alive and self.cycle.response_complete:
+            self.transport.close()
         self._look_at_answers(now)
 
     def _look_at_answers(self, now: float) -> None:

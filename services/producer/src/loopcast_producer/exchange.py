@@ -15,9 +15,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from loopcast_producer.incoming import ClientGone
 
 if TYPE_CHECKING:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    import asyncio
 
     from loopcast_producer.api import Answer, Api, Headers
+    from loopcast_producer.connections import Connection
 
 __all__ = ["Exchange"]
 
@@ -27,16 +28,17 @@ class Exchange:
 
     __slots__ = (
         "_api", "_begun", "_connection",
-        "_headers", "_path", "body", "disconnected", "keep_alive", "message_event", "more_body",
+        "_headers", "_path", "_task", "body", "disconnected", "keep_alive", "message_event", "more_body",
         "response_complete", "response_started",
     )  # fmt: skip
 
-    def __init__(self, connection: HttpToolsProtocol, api: Api, path: bytes, headers: Headers) -> None:
+    def __init__(self, connection: Connection, api: Api, path: bytes, headers: Headers) -> None:
         self._connection = connection
         self._api = api
         self._path = path
         self._headers = headers
         self._begun = False
+        self._task: asyncio.Task[None]
         self.body = b""
         self.more_body = True
         self.keep_alive = connection.parser.should_keep_alive()
@@ -50,23 +52,26 @@ class Exchange:
         """Something came, or the connection is gone: begin, once, when the body is there."""
         if not self.more_body and not self.disconnected and not self._begun:
             self._begun = True
-            tasks = self._connection.tasks
-            task = self._connection.loop.create_task(self._run())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            self._task = self._connection.loop.create_task(self._run())
+            self._connection.tasks.add(self._task)
 
     async def _run(self) -> None:
         try:
-            answer = await self._api.respond("POST", self._path, self._headers, self._receive)
+            self._write(await self._api.respond("POST", self._path, self._headers, self._receive))
         except ClientGone:
             return
+        finally:
+            # Here and not in a callback of the task, which would be one more turn of the event loop for each request.
+            self._connection.tasks.discard(self._task)
+
+    def _write(self, answer: Answer) -> None:
         self.response_started = self.response_complete = True
         connection = self._connection
         if self.disconnected or connection.transport.is_closing():
             return
         connection.transport.write(self._encoded(answer))
         if self.keep_alive:
-            connection.on_response_complete()
+            connection.answered()
         else:
             connection.transport.close()
 

@@ -62,7 +62,8 @@ class Lane:
             raise
 
     def _message(self, event: Event, emitter: str | None, number: int | None) -> Message:
-        recorded = format_time(self._clock.now())
+        now = self._clock.now()
+        recorded = format_time(now)
         time = event.time or recorded
         if number is None:
             stamped = msgspec.structs.replace(event, recorded_time=recorded, time=time)
@@ -70,4 +71,4 @@ class Lane:
             stamped = msgspec.structs.replace(
                 event, recorded_time=recorded, time=time, emitter=emitter, sequence=f"{number:020}"
             )
-        return to_message(stamped, self._partition)
+        return to_message(stamped, self._partition, now)

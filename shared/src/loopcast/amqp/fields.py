@@ -17,7 +17,8 @@ from loopcast.broker.interface import HeaderValue
 __all__ = ["Headers", "decode_table", "encode_table", "short_string"]
 
 _U32 = struct.Struct(">I")
-_I64 = struct.Struct(">q")
+_INT = struct.Struct(">cq")
+_KIND_OF_INT: Final = b"l"
 _STRING: Final = ord("S")
 
 # The kinds that a header may hold, `S` aside, with the byte for the kind in front.
@@ -40,6 +41,10 @@ _VOID = frozenset(b"V\x00")
 _NAMES_KEPT = 1024
 _names: dict[bytes, str] = {}
 _heads: dict[str, bytes] = {}
+# Entries whose value is a text, whole: an experiment, a run or an emitter stands in message after message.
+_ENTRIES_KEPT = 4096
+_ENTRY_CHARACTERS = 300
+_entries: dict[tuple[str, str], bytes] = {}
 
 
 class Headers(Mapping[str, HeaderValue]):
@@ -130,29 +135,36 @@ def encode_table(headers: Mapping[str, HeaderValue]) -> bytes:
         ValueError: a name is over 255 bytes, a number over 64 bits, or a text has a lone surrogate.
         TypeError: a value is none that a header may hold.
     """
-    parts = [b""]
+    parts = []
     for name, value in headers.items():
-        head = _heads.get(name) or _head(name)
         # By type and not by isinstance: a bool is an int.
         if type(value) is str:
-            raw = value.encode()
-            parts += (head, b"S", _U32.pack(len(raw)), raw)
+            parts.append(_entries.get((name, value)) or _entry(name, value))
         else:
-            parts += (head, _encode_other(name, value))
+            parts.append((_heads.get(name) or _head(name)) + _encode_other(name, value))
     entries = b"".join(parts)
     return _U32.pack(len(entries)) + entries
 
 
+def _entry(name: str, value: str) -> bytes:
+    entry = (_heads.get(name) or _head(name)) + _encode_other(name, value)
+    if len(value) <= _ENTRY_CHARACTERS:
+        if len(_entries) >= _ENTRIES_KEPT:
+            _entries.clear()
+        _entries[name, value] = entry
+    return entry
+
+
 def _encode_other(name: str, value: HeaderValue) -> bytes:
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return _INT.pack(_KIND_OF_INT, value)
+        except struct.error:
+            raise ValueError(f"The header {name} has a number of more than 64 bits: {value}.") from None
     if value is None:
         return b"V"
     if isinstance(value, bool):
         return b"t\x01" if value else b"t\x00"
-    if isinstance(value, int):
-        try:
-            return b"l" + _I64.pack(value)
-        except struct.error:
-            raise ValueError(f"The header {name} has a number of more than 64 bits: {value}.") from None
     if isinstance(value, str):
         raw = value.encode()
         return b"S" + _U32.pack(len(raw)) + raw

@@ -56,7 +56,7 @@ class Publisher(Supervised[PublishLink]):
         self._generation = 0
         self._trouble: BrokerError | None = None
         self._closed = False
-        self._calls: set[_Call] = set()
+        self._calls: dict[asyncio.Future[list[Settlement]], _Call] = {}
         super().__init__(Supervisor(self._connect, name=name, on_up=self._resend, on_down=self._lost, backoff=backoff))
 
     async def __aenter__(self) -> Publisher:
@@ -98,7 +98,8 @@ class Publisher(Supervised[PublishLink]):
             _, late = await asyncio.wait((settlements,), timeout=timeout)
         finally:
             # Nobody else has this future: what it stands for stays in the window, the waiting is over.
-            settlements.cancel()
+            if (call := self._calls.pop(settlements, None)) is not None:
+                call.leave()
         if late:
             raise self.why_late(timeout)
         found = settlements.result()
@@ -124,16 +125,15 @@ class Publisher(Supervised[PublishLink]):
         link = self._ready()
         entries, fresh = self._window.add(messages)
         link.publish(fresh)
-        call = _Call(entries, self._loop)
-        self._calls.add(call)
-        call.settlements.add_done_callback(lambda _: self._left(call))
+        call = _Call(entries, self._loop, self._calls)
+        self._calls[call.settlements] = call
         return call.settlements
 
     async def close(self) -> None:
         """Close the connection. Who still waits gets :exc:`BrokerUnavailable`: drain first."""
         self._closed = True
         await self._supervisor.close()
-        for call in list(self._calls):
+        for call in list(self._calls.values()):
             call.fail(BrokerUnavailable("This publisher was closed before the broker confirmed."))
 
     def _ready(self) -> PublishLink:
@@ -145,10 +145,6 @@ class Publisher(Supervised[PublishLink]):
         if (reason := link.blocked) is not None:
             raise BrokerBlocked(f"The broker takes nothing for now: {reason}.")
         return link
-
-    def _left(self, call: _Call) -> None:
-        self._calls.discard(call)
-        call.leave()
 
     def why_late(self, seconds: float) -> BrokerError:
         """What to tell who has waited `seconds` for a confirm in vain."""
@@ -189,30 +185,44 @@ class Publisher(Supervised[PublishLink]):
 
 
 class _Call:
-    """One call to publish: waits for its entries."""
+    """One call to publish: waits for its entries, and stands among `calls` until they are settled."""
 
-    __slots__ = ("_entries", "_left", "settlements")
+    __slots__ = ("_calls", "_entries", "_left", "settlements")
 
-    def __init__(self, entries: list[Entry], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        entries: list[Entry],
+        loop: asyncio.AbstractEventLoop,
+        calls: dict[asyncio.Future[list[Settlement]], _Call],
+    ) -> None:
         self._entries = entries
+        self._calls = calls
         self.settlements: asyncio.Future[list[Settlement]] = loop.create_future()
-        waiting = {id(entry): entry for entry in entries}
-        self._left = len(waiting)
-        for entry in waiting.values():
-            entry.waiters.add(self._one_settled)
+        # Messages of one id share an entry, which settles once.
+        different = entries if len(entries) == 1 else list({id(entry): entry for entry in entries}.values())
+        self._left = len(different)
+        for entry in different:
+            entry.waiters.append(self._one_settled)
 
     def leave(self) -> None:
-        if self._left:
-            for entry in self._entries:
-                entry.waiters.discard(self._one_settled)
+        """Wait no more."""
+        for entry in self._entries:
+            if self._one_settled in entry.waiters:
+                entry.waiters.remove(self._one_settled)
 
     def fail(self, error: BrokerError) -> None:
+        """Say that nothing will be settled any more."""
+        self._calls.pop(self.settlements, None)
+        self.leave()
         if not self.settlements.done():
             self.settlements.set_exception(error)
 
     def _one_settled(self) -> None:
         self._left -= 1
-        if self._left == 0 and not self.settlements.done():
+        if self._left:
+            return
+        self._calls.pop(self.settlements, None)
+        if not self.settlements.done():
             self.settlements.set_result([entry.settlement for entry in self._entries if entry.settlement is not None])
 
 

@@ -29,7 +29,7 @@ class Entry:
         self.message = message
         self.size = len(message.body) + OVERHEAD_BYTES
         self.settlement: Settlement | None = None
-        self.waiters: set[Callable[[], None]] = set()
+        self.waiters: list[Callable[[], None]] = []
         """Called once, when the message is settled; whoever stops waiting takes its own out."""
 
 
@@ -102,6 +102,6 @@ class Window:
         entry.settlement = settlement
         self.size -= entry.size
         del self._by_id[entry.message.message_id]
-        waiters, entry.waiters = entry.waiters, set()
+        waiters, entry.waiters = entry.waiters, []
         for waiter in waiters:
             waiter()

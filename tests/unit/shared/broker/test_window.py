@@ -114,8 +114,8 @@ def test_whoever_waits_is_called_once() -> None:
     (entry,), _ = window.add([message("a")])
     stays: Callable[[], None] = lambda: heard.append("stays")  # noqa: E731
     leaves: Callable[[], None] = lambda: heard.append("leaves")  # noqa: E731
-    entry.waiters |= {stays, leaves}
-    entry.waiters.discard(leaves)
+    entry.waiters += [stays, leaves]
+    entry.waiters.remove(leaves)
 
     window.settle(1, True, Settlement.CONFIRMED)
     window.settle(1, True, Settlement.CONFIRMED)
