@@ -8,6 +8,7 @@ from little_loops.events import EventBus
 from processes import Producer, read_log
 
 from loopcast import LoopcastTransport
+from loopcast.auth.api_keys import entry_of, make_key
 from loopcast.events import parse, slice_data
 from loopcast.repeats import Repeats
 
@@ -70,3 +71,31 @@ async def test_what_waits_is_sent_when_the_producer_comes(vhost_url, tmp_path):
         messages = await read_log(vhost_url, count=2000)
 
     assert list(range(2000)) == [json.loads(slice_data(message.body))["n"] for message in messages]
+
+
+async def test_what_nobody_permitted_yet_waits(vhost_url, tmp_path, monkeypatch):
+    """401, then 403, cost no event: all are kept and the token is named, until somebody puts the key in the file."""
+    monkeypatch.setattr("loopcast.sdk.sender.pause", lambda tries, at_least, chance: 0.1)
+    keys, key = tmp_path / "keys.toml", make_key()
+    keys.write_text(entry_of(make_key(), "other", publish=("*",)))
+    with Producer(vhost_url, tmp_path / "log", LOOPCAST_API_KEYS_FILE=str(keys)) as producer:
+        transport = LoopcastTransport(producer.url, "guarded", "run-1", token=key)
+        said = []
+        for grant in (None, entry_of(key, "agent", publish=("other-*",)), entry_of(key, "agent", publish=("guarded",))):
+            if grant is not None:
+                keys.write_text(grant)
+            for n in range(100):
+                transport.send({"n": n})
+            status = ("401", "403", "")[len(said)]
+            for _ in range(200):
+                if transport.stats.error.startswith(status) and (status or not transport.stats.spooled):
+                    break
+                await asyncio.sleep(0.05)
+            said.append(transport.stats)
+        report = await asyncio.to_thread(transport.close)
+        messages = await read_log(vhost_url, count=300)
+
+    assert [(100, 0), (200, 0), (0, 300)] == [(stats.spooled, stats.accepted) for stats in said]
+    assert ["LOOPCAST_TOKEN" in stats.error for stats in said] == [True, True, False]
+    assert (True, 0) == (report.complete, report.stats.dropped)
+    assert list(range(1, 301)) == [m.headers["sequence"] for m in messages if m.headers.get("sequence")]
