@@ -59,7 +59,8 @@ def test_a_full_disk_stops_nothing(producer, disk, caplog, policy, expected):
     kept, on_disk = expected
     assert full.spooled - full.in_memory >= on_disk
     assert full.full == full.dropped > 500
-    assert "wait in memory alone, the spool (LOOPCAST_SPOOL_DIR) does not take them: No space left on device" in caplog.text
+    sentence = "wait in memory alone, the spool (LOOPCAST_SPOOL_DIR) does not take them: No space left on device"
+    assert sentence in caplog.text
     assert (True, 1000) == (report.complete, report.stats.accepted + report.stats.dropped)
     assert sorted(numbers(producer)) == numbers(producer)
     assert len(set(kept) - set(numbers(producer))) < 60
