@@ -94,15 +94,10 @@ def examine(places: Places, data: Path) -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    from loopcast.settings import SERVICES, load, unknown_names
+    from loopcast.settings import unknown_names, wrong_settings
 
-    wrong = set()
-    for settings in SERVICES.values():
-        try:
-            load(settings)
-        except ConfigurationError as error:
-            wrong.update(str(error).split("; "))
-    for sentence in sorted(wrong):
+    wrong = wrong_settings()
+    for sentence in wrong:
         yield Finding("settings", "broken", sentence, "No service starts with this: correct it or unset it.")
     for name, nearest in unknown_names().items():
         do = f"Did you mean {nearest}?" if nearest else "Unset it."

@@ -41,6 +41,7 @@ __all__ = [
     "load",
     "login_is_in_files",
     "unknown_names",
+    "wrong_settings",
 ]
 
 _NOT_OF_SERVICES = {
@@ -85,6 +86,17 @@ def _sentence(wrong: ErrorDetails) -> str:
         return message
     name = str(wrong["loc"][0])
     return f"{PREFIX}{name.upper()}={shown(name, wrong['input'])}: {message}"
+
+
+def wrong_settings() -> list[str]:
+    """A sentence for each variable that some service would not start with."""
+    wrong = set()
+    for settings in SERVICES.values():
+        try:
+            load(settings)
+        except ConfigurationError as error:
+            wrong.update(str(error).split("; "))
+    return sorted(wrong)
 
 
 def login_is_in_files() -> bool:

@@ -58,8 +58,9 @@ class Plan:
 
     @property
     def ops(self) -> tuple[str, ...]:
-        """Where each service's probes and metrics are."""
-        return tuple(f"http://{HOST}:{program.ops_port}" for program in self.services)
+        """The probes and metrics of the services that nobody asks anything at a public port of their own."""
+        asked = {"producer", "gateway"}
+        return tuple(f"http://{HOST}:{program.ops_port}" for program in self.services if program.name not in asked)
 
     @property
     def ports(self) -> dict[int, str]:

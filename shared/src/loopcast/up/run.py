@@ -17,6 +17,7 @@ import httpx
 
 from loopcast.errors import ConfigurationError
 from loopcast.node import Node
+from loopcast.settings import wrong_settings
 from loopcast.up.console import Terminal
 from loopcast.up.plan import HOST, Plan, Program, make_plan
 from loopcast.up.process import Process
@@ -35,9 +36,10 @@ def run_up(*, demo: bool, data: Path, port_offset: int) -> int:
     Run until Ctrl-C or until something dies; the exit code.
 
     Raises:
-        ConfigurationError: a port is taken.
+        ConfigurationError: a setting is wrong, or a port is taken.
         NodeError: there is no RabbitMQ and none can be had.
     """
+    _check_settings()
     data = data.resolve()
     plan = make_plan(environ=os.environ, data=data, port_offset=port_offset, demo=demo)
     _check_ports(plan)
@@ -120,26 +122,29 @@ def _ending(processes: list[Process], node: Node | None, stop: asyncio.Event) ->
 
 async def _until_ready(plan: Plan, ending: asyncio.Task[str | None]) -> bool:
     """Whether every service is ready; False if `up` has to end first."""
+    why: str | None = None
     async with httpx.AsyncClient(timeout=2) as client:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 for program in plan.services:
-                    while not await _ready(client, program):
+                    while (why := await _why_not_ready(client, program)) is not None:
                         if ending.done():
                             return False
                         await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             raise ConfigurationError(
-                f"{program.name} was not ready within {READY_SECONDS:.0f} s; its log above says what it waits for."
+                f"{program.name} was not ready within {READY_SECONDS:.0f} s: {why or 'it did not answer'}"
             ) from None
     return True
 
 
-async def _ready(client: httpx.AsyncClient, program: Program) -> bool:
+async def _why_not_ready(client: httpx.AsyncClient, program: Program) -> str | None:
+    """What its probe says that it waits for; None where it is ready."""
     try:
-        return (await client.get(f"http://{HOST}:{program.ops_port}/readyz")).status_code == 200
+        answer = await client.get(f"http://{HOST}:{program.ops_port}/readyz")
     except httpx.HTTPError:
-        return False
+        return "it does not answer."
+    return None if answer.status_code == 200 else answer.text.strip()
 
 
 async def _verdict(ending: asyncio.Task[str | None], terminal: Terminal) -> int:
@@ -163,6 +168,12 @@ def _rows(plan: Plan, amqp_url: str, data: Path) -> list[tuple[str, str]]:
         ("Watch in a terminal", f"{command} tail{elsewhere}"),
         ("Stop", "Ctrl-C"),
     ]
+
+
+def _check_settings() -> None:
+    """A service would end of it; so it is said once, and before a broker is started."""
+    if wrong := wrong_settings():
+        raise ConfigurationError("\n".join(wrong))
 
 
 def _check_ports(plan: Plan) -> None:

@@ -31,7 +31,7 @@ class State:
     environment: dict[str, str]
     """`LOOPCAST_*` variables with its addresses."""
     ops: tuple[str, ...] = ()
-    """The ops ports of its services, as addresses."""
+    """The ops ports of its services but producer and gateway, as addresses."""
 
 
 def write_state(data: Path, environment: dict[str, str], ops: Sequence[str] = ()) -> None:
