@@ -53,7 +53,7 @@ async def test_everything_begins_with_the_last_events(start_gateway, feed, brows
             await page.until(text_of("#state") + " === 'live'")
             await log.send("one", {"n": 4})
             await page.until("document.querySelectorAll('#feed li').length === 5")
-            rows = await page.value("[...document.querySelectorAll('#feed .data')].map((one) => one.innerText)")
+            rows = await page.value("[...document.querySelectorAll('#feed .data')].map((one) => one.textContent)")
             names = await page.value("[...document.querySelectorAll('#experiments .name')].map((one) => one.innerText)")
             complaints = page.complaints
 
@@ -159,7 +159,7 @@ async def test_filter_pause_and_keys(start_gateway, feed, browse):
             await page.key("/")
             focused = await page.value("document.activeElement.id")
             await page.call("Input.insertText", text="action_* -action_output fake-model")
-            kinds = await page.until("[...document.querySelectorAll('#feed .type')].map((one) => one.innerText)")
+            kinds = await page.until("[...document.querySelectorAll('#feed .type')].map((one) => one.textContent)")
             await page.value("document.querySelector('#filter').value = ''")
             await page.value("document.querySelector('#filter').dispatchEvent(new Event('input'))")
             await page.key("Escape")
@@ -167,7 +167,7 @@ async def test_filter_pause_and_keys(start_gateway, feed, browse):
             await log.send("tuning", {"held": 1})
             await page.until(text_of("#pause") + ".startsWith('Resume (1')")
             await page.key("p")
-            await page.until("document.querySelector('#feed .data').innerText === 'held=1'")
+            await page.until("document.querySelector('#feed .data').textContent === 'held=1'")
             await page.value("document.querySelector('#feed li').focus()")
             await page.key("Enter")
             opened = await page.value("document.querySelector('#feed li').getAttribute('aria-expanded')")

@@ -53,6 +53,8 @@ export function length(ms) {
 
 export const count = (number) => number.toLocaleString("en");
 
+export const money = (dollars) => `$${dollars.toFixed(dollars < 1 ? 4 : 2)}`;
+
 /** One of several is in the tab order; arrows go to the others. */
 export function roving(list, selector, event) {
   const step = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1 }[event.key];

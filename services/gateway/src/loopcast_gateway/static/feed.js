@@ -3,6 +3,7 @@
 import { $, clock, element, moment, roving } from "./dom.js";
 
 const MAX_ROWS = 500;
+const PAINT_EVERY = 150; // Milliseconds: a busy loop would else have the page do nothing but lay out rows.
 const DULL = new Set(["event", "type", "ts", "loop", "run_id", "experiment_id"]);
 
 function summary(data) {
@@ -35,6 +36,7 @@ export class Feed {
   #items = []; // events and notes, the newest last
   #fresh = [];
   #asked = false;
+  #painted = -PAINT_EVERY;
   #admits = () => true;
   paused = false;
 
@@ -78,12 +80,13 @@ export class Feed {
     $("empty").hidden = true; // The row comes with the next frame, and until then there is not nothing.
     if (!this.#asked) {
       this.#asked = true;
-      requestAnimationFrame(() => this.#paint());
+      setTimeout(() => requestAnimationFrame(() => this.#paint()), Math.max(0, this.#painted + PAINT_EVERY - performance.now()));
     }
   }
 
   #paint() {
     this.#asked = false;
+    this.#painted = performance.now();
     const waiting = this.#fresh.length;
     $("pause").textContent = this.paused ? `Resume${waiting ? ` (${waiting === MAX_ROWS ? "many" : waiting})` : ""}` : "Pause";
     if (this.paused || !waiting) return;

@@ -65,6 +65,7 @@ class Run {
     const { state: name, iteration = null } = data;
     const state = { name, iteration, depth, loop: this.loops[depth] ?? null, started: time, ended: null };
     Object.assign(state, { action: null, prompt: false, exit: null, ms: null, verdict: null, lines: [], cut: 0, notes: [] });
+    Object.assign(state, { tokens: { input: 0, output: 0, cached: 0 }, cost: null });
     this.open[depth] = state;
     this.states.push(state);
     if (depth === 0) this.iteration = iteration;
@@ -112,10 +113,12 @@ const FOLD = {
   action_complete(run, data, depth) {
     const state = run.open[depth];
     if (state) Object.assign(state, { exit: data.exit_code ?? null, ms: data.duration_ms ?? null });
-    run.tokens.input += data.input_tokens ?? 0;
-    run.tokens.output += data.output_tokens ?? 0;
-    run.tokens.cached += data.cache_read_tokens ?? 0;
-    if (typeof data.cost_usd === "number") run.cost = (run.cost ?? 0) + data.cost_usd;
+    for (const one of state ? [run, state] : [run]) {
+      one.tokens.input += data.input_tokens ?? 0;
+      one.tokens.output += data.output_tokens ?? 0;
+      one.tokens.cached += data.cache_read_tokens ?? 0;
+      if (typeof data.cost_usd === "number") one.cost = (one.cost ?? 0) + data.cost_usd;
+    }
   },
   evaluate(run, data, depth) {
     const state = run.open[depth];

@@ -1,6 +1,6 @@
 // A run as a picture: its states one below the other, sub-loops inside the state that runs them, each with its time.
 
-import { $, ago, count, element, length, moment, roving, shade } from "./dom.js";
+import { $, ago, count, element, length, moment, money, roving, shade } from "./dom.js";
 import { tone } from "./runs.js";
 
 const QUIET = 30_000; // A run that says nothing for so long: since when is shown.
@@ -96,7 +96,7 @@ export class Timeline {
       ["tokens in", run.tokens.input ? count(run.tokens.input) : ""],
       ["from cache", run.tokens.cached ? count(run.tokens.cached) : ""],
       ["tokens out", run.tokens.output ? count(run.tokens.output) : ""],
-      ["cost", run.cost === null ? "" : `$${run.cost.toFixed(run.cost < 1 ? 4 : 2)}`],
+      ["cost", run.cost === null ? "" : money(run.cost)],
     ].filter(([, value]) => value !== "");
     const verdicts = [...run.verdicts].map(([word, number]) => [word, number, tone(word)]);
     const key = JSON.stringify([facts, verdicts, run.error]);
@@ -212,6 +212,12 @@ export class Timeline {
       if (bottom) box.scrollTop = box.scrollHeight;
     }
     box.classList.toggle("none", !text);
-    $("exit").textContent = state && state.exit !== null ? `exit ${state.exit}${state.ms !== null ? ` · ${length(state.ms)}` : ""}` : "";
+    $("exit").textContent = state ? ending(state) : "";
   }
+}
+
+// How a state's action ended, and what it took.
+function ending({ exit, ms, tokens, cost }) {
+  const used = tokens.input || tokens.output ? `${count(tokens.input)} tokens in, ${count(tokens.output)} out` : "";
+  return [exit === null ? "" : `exit ${exit}`, ms === null ? "" : length(ms), used, cost === null ? "" : money(cost)].filter(Boolean).join(" · ");
 }
