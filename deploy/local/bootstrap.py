@@ -1,12 +1,10 @@
 """
 Make `.venv` from nothing: the pinned requirements, checked by their hashes, and every package of this workspace.
 
-Run by whatever Python the machine has, so it uses the standard library only and must be readable to older ones long
-enough to say what it needs. With uv where there is one, else with `venv` and pip, else it says what to install; on
-Debian, as root, it installs that. Does nothing when nothing changed since the last time.
+Run by whatever Python the machine has, so it uses the standard library only and must be readable to older ones, from
+3.6 on, long enough to say what it needs. With uv where there is one, else with `venv` and pip, else it says what to
+install; on Debian, as root, it installs that. Does nothing when nothing changed since the last time.
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
@@ -47,12 +45,12 @@ def main() -> int:
 def fingerprint() -> str:
     """Everything that `.venv` is made from, as one word."""
     digest = hashlib.sha256()
-    for file in [Path(__file__), REQUIREMENTS, *(folder / "pyproject.toml" for folder in packages())]:
+    for file in [Path(__file__).resolve(), REQUIREMENTS, *(folder / "pyproject.toml" for folder in packages())]:
         digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def packages() -> list[Path]:
+def packages() -> "list[Path]":
     """The folders of the workspace's own packages; what they share comes first."""
     services = sorted(file.parent for file in (ROOT / "services").glob("*/pyproject.toml"))
     return [ROOT / "shared", *services]
@@ -93,7 +91,7 @@ def with_pip() -> None:
     run([*pip, *editable()])
 
 
-def editable() -> list[str]:
+def editable() -> "list[str]":
     """Every package as it lies here; its build backend is among the requirements, so nothing more is fetched."""
     return ["--no-build-isolation", "--no-deps", *(part for folder in packages() for part in ("-e", str(folder)))]
 
@@ -139,7 +137,7 @@ def with_a_newer_python() -> None:
     raise CannotSetUp(f"Loopcast needs Python 3.11 or newer, or uv; {sys.executable} is {here}.")
 
 
-def run(command: list[str]) -> None:
+def run(command: "list[str]") -> None:
     """Run a step; what it prints is for the person to see."""
     # A virtual environment that happens to be active is not the one meant.
     variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")}

@@ -1,6 +1,8 @@
 """Set-up from nothing: when it does something, which way it goes, and what it says when it cannot."""
 
+import ast
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -143,3 +145,29 @@ def test_a_build_backend_finds_its_own_program(bootstrap, monkeypatch):
 
     assert str(bootstrap.VENV / "bin") == seen["PATH"].split(":")[0]
     assert "VIRTUAL_ENV" not in seen
+
+
+def test_an_old_python_can_read_it():
+    """Nothing in it is newer than 3.6, so that an old Python gets a sentence and no traceback."""
+    source = (ROOT / "deploy/local/bootstrap.py").read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 6))
+
+    assert "__future__" not in {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    # Evaluated where a function is made, unless it is quoted.
+    annotations = [
+        ast.unparse(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in (function.returns, *(argument.annotation for argument in function.args.args))
+        if node is not None and not isinstance(node, ast.Constant)
+    ]
+    assert [] == [text for text in annotations if re.search(r"\[|\|", text)]
+
+
+def test_an_old_python_s_relative_path_is_found(bootstrap, tmp_path, monkeypatch):
+    """Before 3.9 a script is told its path as it was called by."""
+    absolute = bootstrap.fingerprint()
+    monkeypatch.chdir(tmp_path)
+    bootstrap.__file__ = "deploy/local/bootstrap.py"
+
+    assert absolute == bootstrap.fingerprint()
