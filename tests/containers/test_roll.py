@@ -2,8 +2,9 @@
 
 import time
 
-from containers import Viewer, recorded, until
-from load import RATE, Load
+from containers import Viewer, until
+from load import Load
+from rolling import roll
 
 from loopcast.settings import SERVICES
 
@@ -16,32 +17,11 @@ def test_each_service_is_rolled_without_losing_an_event_or_a_viewer(stack, hook)
 
     Once each, in order; each old container ended by itself, with exit code 0.
     """
-    viewer = Viewer(stack.url("gateway"), EXPERIMENT)
-    load = Load(stack.url("producer"), EXPERIMENT)
-    codes = {}
-    try:
-        for service in SERVICES:
-            until(lambda: viewer.events, seconds=30)
-            codes[service] = stack.roll(service)
-            seen = len(viewer.events)
-            until(lambda before=seen: len(viewer.events) > before + RATE, why=stack.logs)
-    finally:
-        load.end()
-    expected = list(range(load.sent))
-    until(lambda: len(viewer.events) >= load.sent, why=lambda: stack.logs("gateway"))
-    until(lambda: len(recorded(stack.url("recorder"), EXPERIMENT)) >= load.sent, why=lambda: stack.logs("recorder"))
+    rolled = roll(stack, hook, list(SERVICES), EXPERIMENT)
 
-    def told():
-        return [event["data"]["number"] for event in list(hook.events) if event.get("experimentid") == EXPERIMENT]
-
-    until(lambda: set(expected) <= set(told()), why=lambda: stack.logs("webhook-forwarder"))
-    viewer.close()
-
-    assert dict.fromkeys(SERVICES, 0) == codes
-    assert expected == [event["data"]["number"] for event in viewer.events]
-    assert ([], True) == (viewer.faults, viewer.resumes >= 1)
-    assert expected == [event["data"]["number"] for event in recorded(stack.url("recorder"), EXPERIMENT)]
-    assert expected == list(dict.fromkeys(told()))
+    assert dict.fromkeys(SERVICES, 0) == rolled.codes
+    assert rolled.emitted == rolled.seen == rolled.rows == list(dict.fromkeys(rolled.told))
+    assert ([], True) == (rolled.faults, rolled.resumes >= 1)
 
 
 def test_the_broker_is_restarted_without_losing_an_event_or_a_viewer(stack):

@@ -8,8 +8,8 @@ import os
 import subprocess
 
 import pytest
-from containers import Viewer, docker, recorded, until
-from load import RATE, Load
+from containers import docker
+from rolling import roll
 
 from loopcast.settings import SERVICES
 
@@ -43,33 +43,11 @@ def test_versions_beside_each_other_lose_nothing(stack, images, hook, way):
     Back without the recorder: its database stays as the newer version made it.
     """
     order = list(SERVICES) if way == "forward" else [name for name in SERVICES if name != "recorder"]
-    experiment = f"upgraded-{way}"
-    viewer = Viewer(stack.url("gateway"), experiment)
-    load = Load(stack.url("producer"), experiment)
     began = {service: revision(stack, service) for service in order}
-    codes = {}
     stack.environment["IMAGE_TAG"] = images if way == "forward" else BEFORE
-    try:
-        for service in order:
-            until(lambda: viewer.events, seconds=30)
-            codes[service] = stack.roll(service)
-            seen = len(viewer.events)
-            until(lambda before=seen: len(viewer.events) > before + RATE, why=stack.logs)
-    finally:
-        load.end()
-    expected = list(range(load.sent))
-    until(lambda: len(viewer.events) >= load.sent, why=lambda: stack.logs("gateway"))
-    until(lambda: len(recorded(stack.url("recorder"), experiment)) >= load.sent, why=lambda: stack.logs("recorder"))
+    rolled = roll(stack, hook, order, f"upgraded-{way}")
 
-    def told():
-        return [event["data"]["number"] for event in list(hook.events) if event.get("experimentid") == experiment]
-
-    until(lambda: set(expected) <= set(told()), why=lambda: stack.logs("webhook-forwarder"))
-    viewer.close()
-
-    assert dict.fromkeys(order, 0) == codes
+    assert dict.fromkeys(order, 0) == rolled.codes
     assert all(began[service] != revision(stack, service) for service in order)
-    assert expected == [event["data"]["number"] for event in viewer.events]
-    assert [] == viewer.faults
-    assert expected == [event["data"]["number"] for event in recorded(stack.url("recorder"), experiment)]
-    assert expected == list(dict.fromkeys(told()))
+    assert rolled.emitted == rolled.seen == rolled.rows == list(dict.fromkeys(rolled.told))
+    assert [] == rolled.faults
