@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from loopcast_recorder.asked import Asked
 from recorder_log import deliver, envelopes, lines
 
 from loopcast.broker.clients import client_of
@@ -37,7 +38,6 @@ from loopcast.metrics import Metrics
 from loopcast.node import Node
 from loopcast.telemetry import Telemetry
 from loopcast.topology import EVENTS, Topology
-from loopcast_recorder.asked import Asked
 from loopcast_recorder.database import SqliteDatabase, SqliteReader
 from loopcast_recorder.database_sink import DatabaseSink
 from loopcast_recorder.history import History
@@ -192,7 +192,7 @@ def answers(path):
         yield f"loopcast query {title}", timed(lambda n=name, s=scope: question(path, n, **s))
     history = History(partial(SqliteReader, path))
     yield "GET /v1/experiments", timed(history.experiments)
-    yield "GET …/runs", timed(lambda: history.runs("exp-7"))
+    yield "GET …/runs", timed(lambda: history.runs("exp-7", 1000))
     yield "GET …/events, oldest 1,000", timed(lambda: history.page("exp-7", Asked(limit=1000)))
     yield "GET …/events, newest 1,000", timed(lambda: history.page("exp-7", Asked(limit=1000, newest=True)))
 

@@ -16,6 +16,7 @@ from loopcast.origins import Origins
 from loopcast.position import Position
 from loopcast.settings import RecorderSettings
 from loopcast.topology import APP_ID, HEARTBEAT
+from loopcast_recorder import history
 from loopcast_recorder.api import make_app
 from loopcast_recorder.database import SqliteDatabase, SqliteReader
 from loopcast_recorder.database_sink import DatabaseSink
@@ -43,8 +44,9 @@ SECRET = "recorder-secret-of-more-than-32-bytes"
 def asking(tmp_path, **settings):
     """Asks the application that these settings make."""
     authenticator = Authenticator(RecorderSettings(**settings), Metrics("recorder", "0"))
-    history = History(partial(SqliteReader, tmp_path / "r.db"))
-    app = make_app(history, Origins((), loopback=True), authenticator, partitions=1)
+    app = make_app(
+        History(partial(SqliteReader, tmp_path / "r.db")), Origins((), loopback=True), authenticator, partitions=1
+    )
 
     async def answer(path, *, host="127.0.0.1:8704", token=None, **parameters):
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
@@ -163,6 +165,43 @@ async def test_experiments_and_runs(sink, get):
     assert [len(OTHERS), len(EVENTS)] == [one["events"] for one in experiments["experiments"]]
     assert str(Position.of(0, 0, EVENTS[0].id)) == experiments["experiments"][1]["first"]["pos"]
     assert [("demo-parent", "completed", 1234)] == [(r["loop"], r["status"], r["input_tokens"]) for r in runs]
+
+
+async def test_all_runs_and_as_many_as_are_wanted(sink, get, tmp_path):
+    """`*` is all experiments that may be seen; what a limit leaves out is said."""
+    whole = (await get("/v1/experiments/*/runs")).json()
+    [newest] = (one := (await get("/v1/experiments/*/runs", limit=1)).json())["runs"]
+    ask = asking(tmp_path, jwt_secret=SECRET)
+    mine = make_token(SECRET, subscribe=(NAME,), now=time.time(), ttl=60)
+    seen = (await ask("/v1/experiments/*/runs", token=mine)).json()["runs"]
+
+    assert (["other", NAME], True) == ([run["experiment_id"] for run in whole["runs"]], whole["complete"])
+    assert (whole["runs"][0], False) == (newest, one["complete"])
+    assert [NAME] == [run["experiment_id"] for run in seen]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "sentence"),
+    [
+        ("/v1/experiments/*/events", {}, "Name an experiment"),
+        ("/v1/experiments/e/runs", {"limit": "0"}, "limit must be a number from 1 to 1000"),
+        ("/v1/experiments/e/runs", {"status": "failed"}, "status"),
+    ],
+)
+async def test_what_cannot_be_answered_is_not_answered_with_nothing(sink, get, path, query, sentence):
+    """An empty page would look as if nothing had been recorded."""
+    answer = await get(path, **query)
+
+    assert 422 == answer.status_code
+    assert sentence in answer.json()["detail"]
+
+
+async def test_a_list_of_experiments_that_is_cut_says_so(sink, get, monkeypatch):
+    """More than one answer holds are not all."""
+    monkeypatch.setattr(history, "MAX_EXPERIMENTS", 1)
+    cut = (await get("/v1/experiments")).json()
+
+    assert (["other"], False) == ([one["experiment_id"] for one in cut["experiments"]], cut["complete"])
 
 
 async def test_stats_say_how_much_there_is_and_how_far_it_goes(sink, get):

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp
 from loopcast.auth import Authenticator
 from loopcast.door import Door, grants_of
 from loopcast.errors import InvalidExperiment, StorageError
-from loopcast.history_query import BadQuery, read_query
+from loopcast.history_query import BadQuery, check_names, read_limit, read_query
 from loopcast.origins import Origins
-from loopcast.routing import check_experiment, partition_of
+from loopcast.routing import ANYWHERE, check_experiment, partition_of
 from loopcast_recorder.history import Gone, History, encode
 
 __all__ = ["SinksOf", "make_app"]
@@ -45,19 +45,23 @@ def make_app(
             return await asyncio.to_thread(question)
 
     async def experiments(request: Request) -> Response:
-        permit = grants_of(request).subscribe.permit
-        listed = [one for one in await ask(history.experiments) if permit(str(one["experiment_id"]))]
-        return _json({"experiments": listed, "complete": True})
+        listed, complete = await ask(history.experiments)
+        return _json({"experiments": _permitted(request, listed), "complete": complete})
 
     async def stats(_: Request) -> Response:
         return _json({**await ask(history.stats), "sinks": sinks()})
 
     async def runs(request: Request) -> Response:
         name = _experiment(request)
-        return _json({"runs": await ask(lambda: history.runs(name))})
+        check_names(request.query_params, ("limit",))
+        limit = read_limit(request.query_params)
+        listed, complete = await ask(lambda: history.runs(name, limit))
+        return _json({"runs": _permitted(request, listed), "complete": complete})
 
     async def events(request: Request) -> Response:
         name = _experiment(request)
+        if name == ANYWHERE:
+            raise BadQuery("Name an experiment: a recorder has no pages of all of them, a gateway does.")
         number = partition_of(name, partitions)
         query = read_query(request.query_params, range(number, number + 1))
         page = await ask(lambda: history.page(name, query, number))
@@ -80,6 +84,11 @@ def make_app(
         },
     )
     return Door(app, origins, authenticator, opened=lambda _method, _path: False)
+
+
+def _permitted(request: Request, listed: list[dict[str, object]]) -> list[dict[str, object]]:
+    permit = grants_of(request).subscribe.permit
+    return [one for one in listed if permit(str(one["experiment_id"]))]
 
 
 def _experiment(request: Request) -> str:

@@ -12,6 +12,7 @@ from loopcast.errors import LoopcastError
 from loopcast.events import format_time
 from loopcast.history_query import Query
 from loopcast.position import Position, anchor_hash
+from loopcast.routing import ANYWHERE
 from loopcast_recorder.database import Database, Row
 from loopcast_recorder.entry import OFFSET_BITS, place
 from loopcast_recorder.retention import used_bytes
@@ -19,7 +20,6 @@ from loopcast_recorder.retention import used_bytes
 __all__ = ["Gone", "History", "Page", "encode"]
 
 MAX_EXPERIMENTS = 10_000
-MAX_RUNS = 1_000
 
 _RUN = (
     "run", "loop", "own_run", "parent_run", "status", "attempts", "started", "ended", "duration_ms", "final_state",
@@ -53,22 +53,26 @@ class History:
     def __init__(self, connect: Callable[[], Database]) -> None:
         self._connect = connect
 
-    def experiments(self) -> list[dict[str, object]]:
-        """Every experiment that was recorded, the most recently active first."""
+    def experiments(self) -> tuple[list[dict[str, object]], bool]:
+        """The experiments that were recorded, the most recently active first, and whether these are all."""
         columns = "first_n, first_id, first_type, first_recorded, last_n, last_id, last_type, last_recorded"
         sql = f"SELECT experiment, events, {columns} FROM experiments ORDER BY last_recorded DESC LIMIT ?"  # noqa: S608
         with contextlib.closing(self._connect()) as database:
-            rows = database.rows(sql, (MAX_EXPERIMENTS,))
-        return [
+            rows = database.rows(sql, (MAX_EXPERIMENTS + 1,))
+        listed: list[dict[str, object]] = [
             {"experiment_id": row[0], "events": row[1], "first": _mark(row[2:6]), "last": _mark(row[6:10])}
-            for row in rows
+            for row in rows[:MAX_EXPERIMENTS]
         ]
+        return listed, len(rows) <= MAX_EXPERIMENTS
 
-    def runs(self, experiment: str) -> list[dict[str, object]]:
-        """The runs of an experiment, the most recently active first."""
-        sql = f"SELECT {', '.join(_RUN)} FROM runs WHERE experiment = ? ORDER BY last_n DESC LIMIT ?"  # noqa: S608
+    def runs(self, experiment: str, limit: int) -> tuple[list[dict[str, object]], bool]:
+        """The newest `limit` runs of `experiment` (`*` is all), the last active first, and whether these are all."""
+        where, given = ("", ()) if experiment == ANYWHERE else ("WHERE experiment = ?", (experiment,))
+        sql = f"SELECT experiment, {', '.join(_RUN)} FROM runs {where} ORDER BY last_n DESC LIMIT ?"  # noqa: S608
         with contextlib.closing(self._connect()) as database:
-            return [dict(zip(_RUN, row, strict=True)) for row in database.rows(sql, (experiment, MAX_RUNS))]
+            rows = database.rows(sql, (*given, limit + 1))
+        names = ("experiment_id", *_RUN)
+        return [dict(zip(names, row, strict=True)) for row in rows[:limit]], len(rows) <= limit
 
     def stats(self) -> dict[str, object]:
         """What there is: how much, how the runs stand, how far each partition is recorded, and what is missing."""
