@@ -13,6 +13,7 @@ from loopcast.auth.tokens import make_token
 
 SECRET = "integration-secret-of-more-than-32-bytes"
 KEY, SLOW = make_key(), make_key()
+LEEWAY = 1
 
 
 def token(*publish, ttl=600, **more):
@@ -32,6 +33,7 @@ def producer(module_vhost_url, tmp_path_factory):
         "LOOPCAST_API_KEYS_FILE": str(folder / "keys.toml"),
         "LOOPCAST_ALLOWED_ORIGINS": "https://dash.example",
         "LOOPCAST_LOG_LEVEL": "debug",
+        "LOOPCAST_JWT_LEEWAY_SECONDS": str(LEEWAY),
     }
     with Producer(module_vhost_url, folder / "log", **environment) as running:
         yield running
@@ -131,6 +133,64 @@ def test_a_stream_of_lines_is_ended_where_it_is_too_much(producer):
 
     assert 429 == answer.status_code
     assert 0 < answer.json()["accepted"] < 5000
+
+
+@pytest.mark.slow
+def test_a_stream_ends_with_the_token_that_opened_it(producer):
+    """Lines that come after the token's time are refused, however long their stream is; those before are counted."""
+    short = token("ci-*", ttl=2)
+
+    def lines():
+        for _ in range(10):
+            yield EVENT + b"\n"
+        # The token's time and the leeway for clocks that differ.
+        deadline = time.time() + 2 + LEEWAY + 10
+        while time.time() < deadline:
+            time.sleep(0.25)
+            yield EVENT + b"\n"
+
+    began = time.time()
+    answer = httpx.post(
+        f"{producer.url}/v1/experiments/ci-1/events",
+        content=lines(),
+        headers={"authorization": f"Bearer {short}", "content-type": "application/x-ndjson"},
+        timeout=30,
+    )
+
+    assert (401, "urn:loopcast:problem:unauthorized") == (answer.status_code, answer.json()["type"])
+    assert 10 <= answer.json()["accepted"] <= 10 + 4 * (time.time() - began)
+
+
+@pytest.mark.slow
+def test_a_stream_ends_with_the_key_that_opened_it(module_vhost_url, tmp_path):
+    """A key that is taken out of the file, or may send less now, ends the stream that it opened."""
+    keys, key = tmp_path / "keys.toml", make_key()
+    keys.write_text(entry_of(key, "agent", publish=("ci-*",)))
+    refused = []
+    with Producer(module_vhost_url, tmp_path / "log", LOOPCAST_API_KEYS_FILE=str(keys)) as producer:
+        for entry in (entry_of(key, "agent", publish=("other-*",)), ""):
+
+            def lines(entry=entry):
+                yield EVENT + b"\n"
+                keys.write_text(entry)
+                for _ in range(80):
+                    time.sleep(0.1)
+                    yield EVENT + b"\n"
+
+            keys.write_text(entry_of(key, "agent", publish=("ci-*",)))
+            for _ in range(100):
+                if producer.post(EVENT, "ci-1", authorization=f"Bearer {key}").status_code == 202:
+                    break
+                time.sleep(0.1)
+            answer = httpx.post(
+                f"{producer.url}/v1/experiments/ci-1/events",
+                content=lines(),
+                headers={"authorization": f"Bearer {key}", "content-type": "application/x-ndjson"},
+                timeout=30,
+            )
+            refused.append((answer.status_code, answer.json()["accepted"] >= 1))
+
+    assert [(403, True), (401, True)] == refused
 
 
 def test_pages_of_elsewhere_send_nothing(producer):

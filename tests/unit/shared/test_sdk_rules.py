@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from loopcast.errors import ConfigurationError, InvalidExperiment
 from loopcast.events import normalize_time, parse, slice_data
+from loopcast.sdk import processes
 from loopcast.sdk.configuration import DEFAULT_BYTES, DEFAULT_URL, project_of, resolve, spool_folder
 from loopcast.sdk.counters import EVERY_SECONDS, Complaints
 from loopcast.sdk.stamping import Stamper
@@ -275,3 +276,19 @@ def test_one_line_a_minute():
     complaints = Complaints()
 
     assert [True, False, False, True] == [complaints.may_speak(t) for t in (5.0, 5.1, 4.9 + EVERY_SECONDS, 65.0)]
+
+
+def test_the_end_has_one_budget(monkeypatch):
+    """However many transports a program has, its end waits for all of them together as long as for one."""
+    clock, given = [100.0], []
+
+    class Member:
+        def at_exit(self, seconds):
+            given.append(seconds)
+            clock[0] += 1.5
+
+    monkeypatch.setattr(processes, "_members", {n: Member() for n in range(4)})
+    monkeypatch.setattr(processes.time, "monotonic", lambda: clock[0])
+    processes._at_exit()
+
+    assert [processes.EXIT_SECONDS, processes.EXIT_SECONDS - 1.5, 0.0, 0.0] == given

@@ -225,7 +225,7 @@ class Api:
             async for piece in pieces:
                 items = lines.feed(piece)
                 for start, end in _slices(items):
-                    taking.visitor.may_go_on()
+                    taking.visitor.may_go_on(taking.origin.experiment)
                     await self._publish(items[start:end], taking, count + start)
                 count += len(items)
         await self._publish(lines.finish(), taking, count)

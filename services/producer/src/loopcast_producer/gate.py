@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from loopcast.auth import Authenticator, Bucket, Buckets, Grants, bearer
 from loopcast.errors import InvalidToken, KeysUnavailable, NotPermitted
@@ -27,12 +27,19 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Visitor:
     """Who sends a request, and what that permits."""
 
-    __slots__ = ("_bucket", "_clock", "_grants")
+    __slots__ = ("_bucket", "_clock", "_grants", "_grants_now")
 
-    def __init__(self, grants: Grants, bucket: Bucket | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        grants: Grants,
+        bucket: Bucket | None,
+        clock: Callable[[], float],
+        grants_now: Callable[[], Grants] | None = None,
+    ) -> None:
         self._grants = grants
         self._bucket = bucket
         self._clock = clock
+        self._grants_now = grants_now
 
     def may_send_to(self, experiment: str) -> None:
         """
@@ -55,7 +62,25 @@ class Visitor:
             raise NotPermitted(_sentence(event.experiment))
         return event
 
-    def may_go_on(self) -> None:
+    def may_go_on(self, experiment: str | None) -> None:
+        """
+        Check, in the middle of a stream to `experiment`, that what was shown still permits it.
+
+        A stream may be open for longer than a token is good, or its key in the file.
+
+        Raises:
+            Refusal: 401, 403, 429.
+        """
+        if self._grants_now is not None:
+            try:
+                self._grants = self._grants_now()
+            except InvalidToken as error:
+                raise unauthorized(error) from None
+            if experiment is not None:
+                self.may_send_to(experiment)
+        self.may_send_now()
+
+    def may_send_now(self) -> None:
         """
         Check that it has not sent too much.
 
@@ -118,8 +143,8 @@ class Gate:
         except KeysUnavailable as error:
             raise keys_unavailable(error) from None
         bucket = self._buckets.of(grants.user, grants.rate, self._clock()) if grants.user else None
-        visitor = Visitor(grants, bucket, self._clock)
-        visitor.may_go_on()
+        visitor = Visitor(grants, bucket, self._clock, partial(self._authenticator.check, token))
+        visitor.may_send_now()
         return visitor
 
     def check_page(self, headers: Headers) -> str:

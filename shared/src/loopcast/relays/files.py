@@ -119,8 +119,12 @@ class FileRelay:
         return done
 
     def save(self) -> None:
-        """Write the place down, after the events before it are on the disk."""
-        if self._place is None:
+        """
+        Write the place down, after the events before it are on the disk.
+
+        Not while some wait in memory, because no disk takes them: the file still has those, where they would be lost.
+        """
+        if self._place is None or not self._transport.is_durable:
             return
         self._transport.sync()
         self._place.write(

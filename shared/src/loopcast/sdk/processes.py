@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from typing import Protocol
 
-__all__ = ["enrol", "withdraw"]
+__all__ = ["EXIT_SECONDS", "enrol", "withdraw"]
+
+EXIT_SECONDS = 2.0
+"""How long the end of the process may wait for what is still to be sent."""
 
 
 class Member(Protocol):
@@ -24,8 +28,8 @@ class Member(Protocol):
         """Begin anew: the parent sends what is its own."""
         ...
 
-    def at_exit(self) -> None:
-        """Send what can still be sent."""
+    def at_exit(self, seconds: float) -> None:
+        """Send what can still be sent in so long."""
         ...
 
 
@@ -60,6 +64,13 @@ def _in_child() -> None:
     _each("after_fork_in_child")
 
 
+def _at_exit() -> None:
+    """One budget for all: their threads send at the same time, and a program of ten does not end ten times later."""
+    deadline = time.monotonic() + EXIT_SECONDS
+    for member in list(_members.values()):
+        member.at_exit(max(0.0, deadline - time.monotonic()))
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
-atexit.register(_each, "at_exit")
+atexit.register(_at_exit)

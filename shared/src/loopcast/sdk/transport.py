@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["LoopcastTransport", "Transport"]
 
 CLOSE_SECONDS = 5.0
-EXIT_SECONDS = 2.0
 
 
 @runtime_checkable
@@ -170,6 +169,12 @@ class LoopcastTransport:
         """How much of the spool is free, from 0 to 1."""
         with self._lock:
             return self._spool.room
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether all that waits would outlive this process."""
+        with self._lock:
+            return not self._spool.in_memory
 
     def sync(self) -> None:
         """Force what waits to the disk, where there is one that takes it."""
@@ -331,9 +336,9 @@ class LoopcastTransport:
         for stamper in self._stampers:
             stamper.renew()
 
-    def at_exit(self) -> None:
-        """Send what can be sent in two seconds. Called by the interpreter."""
-        self.close(EXIT_SECONDS)
+    def at_exit(self, seconds: float) -> None:
+        """Send what can be sent in so long. Called by the interpreter."""
+        self.close(seconds)
 
 
 def _as_dict(event: object) -> dict[str, Any]:

@@ -41,9 +41,9 @@ class Relay:
         self.source.close()
         assert self.transport.close(10).complete
 
-    def kill(self):
+    def kill(self, *, flush=10):
         """End as SIGKILL does: what is in the spool stays there, the place is what was written last."""
-        self.transport.flush(10)
+        self.transport.flush(flush)
         self.transport._sender.stop()
         self.transport._sender.join(5)
         self.source._relay._follower.close()
@@ -158,6 +158,31 @@ def test_a_killed_relay_sends_the_same_ids_again(producer, tmp_path, monkeypatch
     assert seen[:6] == seen[6:]
     assert 6 == len({event["id"] for event in events})
     assert {"7"} == {event["id"][14] for event in events}
+
+
+def test_what_only_memory_has_is_still_the_files(producer, tmp_path, monkeypatch):
+    """Killed while no disk takes its events and no producer either, it has lost nothing: the next one reads them."""
+    path = tmp_path / "f.jsonl"
+    append(path, *range(3))
+    producer.script = [lambda _: 202] + [503] * 50
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("loopcast.sdk.inheritance.make_folder", full)
+        relay = Relay(producer, path, tmp_path / "places")
+        relay.settle()
+        relay.transport.flush(10)
+        append(path, *range(3, 6))
+        relay.settle()
+        assert 3 == relay.transport.stats.in_memory
+        relay.kill(flush=0.1)
+    del producer.requests[1:]  # Those were refused.
+    producer.script = []
+    Relay(producer, path, tmp_path / "places").settle().stop()
+
+    assert list(range(6)) == delivered(producer)
 
 
 def test_any_history(producer, tmp_path):
