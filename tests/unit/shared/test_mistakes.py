@@ -6,6 +6,7 @@ import json
 import pytest
 from answering import Answering
 
+from loopcast.cli import main
 from loopcast.cli.commands import make_app
 from loopcast.errors import ConfigurationError
 
@@ -104,3 +105,32 @@ def test_a_relay_of_what_is_not_there(command, sentence):
     """A path that was mistyped is not relayed as nothing, with exit code 0."""
     with pytest.raises(ConfigurationError, match=sentence):
         run("relay", *command)
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [(("runs",), 401), (("replay", "e"), 403), (("send", "e", "note"), 401), (("tail",), 401)]
+)
+def test_a_token_that_is_missing_or_wrong(command, status):
+    """The service's words are for programs; a person is told of the variable."""
+    body = b'{"title": "Unauthorized", "detail": "A token is needed."}'
+    sentence = r"refused: A token is needed\. LOOPCAST_TOKEN .*`loopcast token`"
+    with Answering(status, body) as service, pytest.raises(ConfigurationError, match=sentence):
+        run(*command, "--url", service.url)
+
+
+def test_a_gateway_that_is_still_reading_is_said(capsys):
+    """Then a higher limit shows nothing more."""
+    with Answering(200, b'{"runs": [], "complete": false}') as gateway:
+        run("runs", "--url", gateway.url)
+
+    assert "has not read the whole log yet" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written(monkeypatch, capsys):
+    """The system's words name the file; no traceback."""
+    monkeypatch.setattr("sys.argv", ["loopcast", "api-key", "ci", "--publish", "e", "--file", "missing/keys.toml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert 2 == ended.value.code
+    assert "missing/keys.toml" in capsys.readouterr().err

@@ -28,3 +28,7 @@ def main() -> None:
         # The reader of a pipe left (`loopcast tail | head`); closing stdout quietly is all there is to do.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A file that is not there or not for this user, a disk that is full: the system's words name it.
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)

@@ -14,8 +14,10 @@ import typer
 from loopcast.cli.moments import UNITS
 from loopcast.errors import ConfigurationError
 
-__all__ = ["api_key", "bearer_header", "parse_ttl", "token"]
+__all__ = ["HOW_TO_SHOW", "api_key", "bearer_header", "parse_ttl", "refusal", "token"]
 
+HOW_TO_SHOW = "LOOPCAST_TOKEN is what is shown; `loopcast token` makes one."
+"""What a person can do about an answer that is about a token."""
 _PATTERN_HELP = "Experiments, such as exp-* or *; may be given several times."
 
 
@@ -93,6 +95,12 @@ def bearer_header() -> dict[str, str]:
     """The header that shows `LOOPCAST_TOKEN`, where it is set."""
     token = os.environ.get("LOOPCAST_TOKEN", "").strip()
     return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def refusal(who: str, status: int, said: object) -> ConfigurationError:
+    """The error of a command whose request `who` refused with an HTTP status, and words of its own."""
+    hint = f" {HOW_TO_SHOW}" if status in (401, 403) else ""
+    return ConfigurationError(f"{who} refused: {said}{hint}")
 
 
 def parse_ttl(text: str) -> float:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from loopcast.cli.access import bearer_header
+from loopcast.cli.access import bearer_header, refusal
 from loopcast.errors import ConfigurationError
 from loopcast.up.state import http_address
 
@@ -49,7 +49,7 @@ class Gateway:
         except ValueError:
             raise ConfigurationError(f"{self.url} is no gateway: it answered {answer.status_code}, no JSON.") from None
         if answer.is_error:
-            raise ConfigurationError(f"The gateway refused: {body.get('detail', answer.status_code)}")
+            raise refusal("The gateway", answer.status_code, body.get("detail", answer.status_code))
         return body
 
     def __enter__(self) -> Self:

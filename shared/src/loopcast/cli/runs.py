@@ -37,15 +37,18 @@ def run_runs(experiment: str, *, everything: bool, limit: int, json: bool, url: 
         # One that waits for a person all night stands behind all those that ended meanwhile.
         answer = gateway.get(experiment, "runs", {"limit": limit if everything else MOST})
     runs = [run for run in answer["runs"] if everything or run.get("status") in OPEN]
-    complete = answer.get("complete", True) and len(runs) <= limit
-    runs = runs[:limit]
+    complete = answer.get("complete", True)
+    reading = not complete and len(answer["runs"]) < (limit if everything else MOST)
+    complete, runs = complete and len(runs) <= limit, runs[:limit]
     if json:
         for run in runs:
             print(jsonlib.dumps(run, ensure_ascii=False))
     else:
         rows = (_texts(row_of(run, time.time())) for run in runs)
         print_table(COLUMNS, rows, empty="no runs" if everything else "nothing runs")
-    if not complete:
+    if reading:
+        print("There may be more: the gateway has not read the whole log yet.", file=sys.stderr)
+    elif not complete:
         more = "--limit shows more of them, " if limit < MOST else ""
         print(f"There may be more: {more}`loopcast query runs` the recorded ones.", file=sys.stderr)
     return 0

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from loopcast.cli.access import bearer_header
+from loopcast.cli.access import bearer_header, refusal
 from loopcast.errors import ConfigurationError
 from loopcast.routing import check_experiment, check_type
 from loopcast.up.state import http_address
@@ -63,7 +63,7 @@ def _post(client: httpx.Client, producer: str, target: str, batch: str) -> dict[
             raise ConfigurationError(
                 f"{producer} is no producer (it answered {answer.status_code}): correct --url or LOOPCAST_URL."
             )
-        raise ConfigurationError(f"{answer.status_code}: {said}")
+        raise refusal("The producer", answer.status_code, said)
     return body
 
 

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from loopcast.cli.access import bearer_header
+from loopcast.cli.access import HOW_TO_SHOW, bearer_header, refusal
 from loopcast.cli.event_lines import EventLines
 from loopcast.cli.moments import parse_moment
 from loopcast.cli.progress import Progress
@@ -63,7 +63,11 @@ class Viewer:
         elif kind == "log":
             self._note("the log is back" if frame.get("connected") else "the gateway cannot read the log; waiting …")
         elif kind == "error":
-            raise ConfigurationError(f"The gateway refused: {frame.get('message')}")
+            if frame.get("name") == "unauthorized":
+                # Its words are for who writes a client.
+                raise ConfigurationError(f"The gateway asks who watches. {HOW_TO_SHOW}")
+            hint = f" {HOW_TO_SHOW}" if frame.get("name") == "permission_denied" else ""
+            raise ConfigurationError(f"The gateway refused: {frame.get('message')}{hint}")
         return True
 
     def _note(self, sentence: str) -> None:
@@ -118,7 +122,7 @@ async def _watch(target: str, viewer: Viewer) -> None:
                     return
         except InvalidStatus as refused:
             if refused.response.status_code != 503:
-                raise ConfigurationError(f"{target} refused the connection: {_detail(refused)}") from None
+                raise refusal(target, refused.response.status_code, _detail(refused)) from None
         except InvalidHandshake as refused:
             raise ConfigurationError(f"{target} refused the connection: {refused}") from None
         except OSError as error:
