@@ -52,6 +52,9 @@ class HeldBack(HttpToolsProtocol):
         super().resume_writing()
         self.flow.resume_reading()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """The answer says what is wrong with the address; uvicorn would have the operator install a library."""
+
 
 class _Flow(FlowControl):
     """uvicorn goes on reading whenever a request is answered; this one not from a client that is behind."""

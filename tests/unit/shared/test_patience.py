@@ -18,7 +18,9 @@ async def app(scope, receive, send):
 async def server(monkeypatch):
     """A server whose patience is short."""
     monkeypatch.setattr(patience, "HEAD_SECONDS", 0.3)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=patience.Connection))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=patience.Connection, ws="none")
+    )
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
@@ -54,6 +56,15 @@ async def test_a_head_that_does_not_end(port, parts):
 
     assert b"408" in found
     assert (b"200 OK" in found) is (len(parts) == 2)
+
+
+async def test_a_websocket_where_there_is_none_is_an_answer_and_no_advice(port, caplog):
+    """A viewer that took another port for the gateway's is told so; the log does not ask for a library."""
+    wanted = b"Connection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    found = await answer(port, HEAD + wanted + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", pause=0.05)
+
+    assert b"200 OK" in found
+    assert [] == caplog.records
 
 
 async def test_a_byte_now_and_then_is_no_head(port):
