@@ -18,9 +18,11 @@ GitHub receiver's ids in opentelemetry-collector-contrib). The ids are uniform, 
 from __future__ import annotations
 
 import hashlib
+import re
 
 __all__ = [
     "LOOP",
+    "PATH",
     "action_path",
     "check_trace_url",
     "instance_of",
@@ -38,6 +40,9 @@ PLACEHOLDER = "{trace_id}"
 
 LOOP = "L"
 """The path of a run's own loop."""
+
+PATH = re.compile(r"L(/[SAL][^/]+)*")
+"""How the path of any span is written."""
 
 _SALT = b"loopotel-v1"
 _TRACE_BYTES = 16

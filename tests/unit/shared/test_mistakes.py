@@ -126,6 +126,13 @@ def test_a_gateway_that_is_still_reading_is_said(capsys):
     assert "has not read the whole log yet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("path", ["S3", "L/X9", "L/S3/", "L3", "l/s3"])
+def test_a_span_that_no_trace_has(path):
+    """An agent's spans would hang below nothing, and nobody would know why."""
+    with pytest.raises(ConfigurationError, match=r"write L, L/S3 or L/S3/A1"):
+        make_app()(["otel", "trace-id", "e", "r", "--span", path], standalone_mode=False)
+
+
 def test_a_file_that_cannot_be_written(monkeypatch, capsys):
     """The system's words name the file; no traceback."""
     monkeypatch.setattr("sys.argv", ["loopcast", "api-key", "ci", "--publish", "e", "--file", "missing/keys.toml"])

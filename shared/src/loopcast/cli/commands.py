@@ -17,6 +17,7 @@ from loopcast.cli.import_config import import_config
 from loopcast.cli.relay import make_relay
 from loopcast.cli.spool import spool
 from loopcast.cli.webhooks import make_webhooks
+from loopcast.errors import ConfigurationError
 from loopcast.up.state import DATA
 
 __all__ = ["make_app"]
@@ -154,6 +155,8 @@ def trace_id(
     from loopcast import trace_ids
     from loopcast.routing import check_experiment
 
+    if span and not trace_ids.PATH.fullmatch(span):
+        raise ConfigurationError(f"--span {span!r} is no path of a span: write L, L/S3 or L/S3/A1.")
     trace = trace_ids.trace_id(check_experiment(experiment), check_experiment(run, what="run id"), attempt, chapter)
     typer.echo(f"00-{trace.hex()}-{trace_ids.span_id(trace, span).hex()}-01" if span else trace.hex())
 
