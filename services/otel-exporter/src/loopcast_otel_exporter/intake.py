@@ -11,7 +11,7 @@ import structlog
 
 from loopcast.broker.interface import Client, Delivery, StreamOffset
 from loopcast.broker.log import SILENT_SECONDS, LogReader
-from loopcast.errors import InvalidEvent
+from loopcast.errors import InvalidEvent, LogChanged
 from loopcast.events import Event
 from loopcast.position import Anchor, Position, verify
 from loopcast.topology import APP_ID
@@ -53,12 +53,9 @@ async def follow(
     """
     What the log has behind `position`, batch by batch, for ever.
 
-    The record at the position proves that it is the same log. Where retention has dropped it, reading goes on with what
-    is left, and where the log was made anew, with its first record: the state keeps what it knows. `on_reader` is told
-    of each reader that reads.
-
-    Raises:
-        LogChanged: the log changed while it was read.
+    The record at the position proves that it is the same log. Where retention has dropped it, then or while it was
+    read, reading goes on with what is left, and where the log was made anew, with its first record: the state keeps
+    what it knows, and what was read before is exported. `on_reader` is told of each reader that reads.
     """
     start: StreamOffset = "first" if position is None else position.offset
     if position is not None and not await _is_within(client, url, stream, position, name):
@@ -67,24 +64,37 @@ async def follow(
     while True:
         reader = LogReader(client, url, stream, name=f"{name} {stream}", silent_seconds=SILENT_SECONDS)
         on_reader(reader)
-        async with reader, contextlib.aclosing(reader.batches(start)) as batches:
-            async for batch in batches:
-                if position is None:
-                    yield batch
-                    continue
-                anchor = verify(position, batch[0].offset, batch[0].message_id)
-                if anchor is Anchor.EPOCH_CHANGED:
-                    break
-                if anchor is Anchor.TRUNCATED:
-                    log.warning("log_truncated", stream=stream, lost_from=position.offset, to=batch[0].offset)
-                position = None
-                rest = batch[1:] if anchor is Anchor.PROVEN else batch
-                if rest:
-                    yield rest
-            else:
-                return
-        log.warning("log_made_anew", stream=stream, offset=start)
-        start, position = "first", None
+        try:
+            async with reader, contextlib.aclosing(reader.batches(start)) as batches:
+                async for batch in batches:
+                    rest = batch if position is None else _behind(position, batch, stream)
+                    position = None
+                    if rest:
+                        yield rest
+        except LogChanged as changed:
+            event = "log_truncated" if changed.reason == Anchor.TRUNCATED else "log_made_anew"
+            log.warning(event, stream=stream, reason=str(changed))
+            start, position = "first", None
+        else:
+            return
+
+
+def _behind(position: Position, batch: Sequence[Delivery], stream: str) -> Sequence[Delivery]:
+    """
+    What of the first batch is behind the position that was asked for.
+
+    Raises:
+        LogChanged: this is another log.
+    """
+    first = batch[0]
+    match verify(position, first.offset, first.message_id):
+        case Anchor.PROVEN:
+            return batch[1:]
+        case Anchor.TRUNCATED:
+            log.warning("log_truncated", stream=stream, lost_from=position.offset, to=first.offset)
+            return batch
+        case Anchor.EPOCH_CHANGED:
+            raise LogChanged(f"{stream} is not the log it was (offset {position.offset}).", reason=Anchor.EPOCH_CHANGED)
 
 
 async def _is_within(client: Client, url: str, stream: str, position: Position, name: str) -> bool:

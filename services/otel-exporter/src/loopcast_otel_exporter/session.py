@@ -104,7 +104,7 @@ class Session:
         Work.
 
         Raises:
-            BrokerError: a checkpoint could not be written, or the log changed; begin again with a take-over.
+            BrokerError: a checkpoint could not be written; begin again with a take-over.
         """
         self._setup.instruments.reading(self._partition, self.lag)
         reading = asyncio.create_task(self._read())
