@@ -352,6 +352,28 @@ def test_sigterm_finishes_what_is_in_flight(module_vhost_url, tmp_path):
         assert 0 == producer.process.wait(20)
 
 
+def test_sigterm_tells_an_open_stream_how_far_it_came(module_vhost_url, tmp_path):
+    """A stream without an end holds up no restart: it is answered with what was taken of it, and goes on elsewhere."""
+    head = "POST /v1/experiments/last/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    line = b'{"event":"last"}\n'
+    with Producer(module_vhost_url, tmp_path / "log", LOOPCAST_DRAIN_SECONDS="4") as producer, socket.socket() as s:
+        s.connect(("127.0.0.1", producer.port))
+        s.settimeout(20)
+        s.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + b"11\r\n" + line + b"\r\n")
+        producer.process.send_signal(signal.SIGTERM)
+        assert "draining" in producer.wait(status=503)
+        s.sendall(b"11\r\n" + line + b"\r\n")
+        raw = b""
+        while data := s.recv(65536):
+            raw += data
+        head, _, body = raw.partition(b"\r\n\r\n")
+
+        assert (b"503", True) == (head[9:12], b"retry-after: 1" in head)
+        problem = json.loads(body)
+        assert ("urn:loopcast:problem:going-away", 2) == (problem["type"], problem["accepted"])
+        assert 0 == producer.process.wait(20)
+
+
 def post_request(body, *more, path="/v1/experiments/wire/events", version="1.1"):
     head = "".join(f"{line}\r\n" for line in ("Host: localhost", "Content-Type: application/json", *more))
     return f"POST {path} HTTP/{version}\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

@@ -31,6 +31,7 @@ from loopcast_producer.ingest import Ingest, Place, TracedIngest
 from loopcast_producer.instruments import Instruments, RedisInstruments
 from loopcast_producer.lanes import Lane
 from loopcast_producer.numbering import RecordingClock
+from loopcast_producer.problems import going_away
 from loopcast_producer.readiness import watch_readiness
 
 if TYPE_CHECKING:
@@ -119,8 +120,16 @@ def service_of(settings: ProducerSettings) -> Service:
                 await stack.enter_async_context(channel.running())
             yield
 
+    async def answer_all() -> None:
+        """Let requests come to their end for half of the time; a stream may have none, and is told how far it came."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_seconds / 2):
+                await connections.arrived()
+        await connections.end(going_away)
+        await api.drained()
+
     async def drain() -> None:
-        await asyncio.gather(api.drained(), *([] if channel is None else [channel.drained()]))
+        await asyncio.gather(answer_all(), *([] if channel is None else [channel.drained()]))
 
     return Service(
         name="producer",

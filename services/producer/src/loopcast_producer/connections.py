@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
@@ -52,6 +52,17 @@ class Connections:
     def __call__(self, **arguments: Any) -> Connection:
         """Make the protocol of a connection that was accepted."""
         return Connection(self.open, self._api, **arguments)
+
+    async def arrived(self) -> None:
+        """Wait until no body is arriving any more."""
+        while any(connection.is_arriving for connection in self.open):  # noqa: ASYNC110 - asked for once, at the end
+            await asyncio.sleep(0.05)
+
+    async def end(self, refusal: Callable[[], Refusal]) -> None:
+        """Answer every request whose body is still arriving with `refusal`, and give its client time to read that."""
+        ended = [connection.end(refusal) for connection in list(self.open)]
+        if any(ended):
+            await asyncio.sleep(LINGER_SECONDS)
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -166,6 +177,18 @@ class Connection(HeldBack):
             self.transport.close()
         self._look_at_answers(now)
 
+    @property
+    def is_arriving(self) -> bool:
+        """Whether the rest of a body is waited for."""
+        return self._arriving and not self._in_head and not self.refused
+
+    def end(self, refusal: Callable[[], Refusal]) -> bool:
+        """Wait no more for the rest of a body; whether one was arriving."""
+        arriving = self.is_arriving
+        if arriving:
+            self._refuse(refusal())
+        return arriving
+
     def _look_at_answers(self, now: float) -> None:
         unread = self.transport.get_write_buffer_size()
         if not unread:
@@ -196,6 +219,7 @@ class Connection(HeldBack):
             problem = refusal.problem
             body = problem.encode()
             head = f"HTTP/1.1 {problem.status} {problem.title}\r\ncontent-type: {PROBLEM_JSON.decode()}\r\n"
+            head += "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in refusal.headers)
             head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             self.transport.write(head.encode() + body)
         if not self._in_head:

@@ -34,6 +34,7 @@ __all__ = [
     "body_too_large",
     "body_too_slow",
     "broker_problem",
+    "going_away",
     "head_too_large",
     "internal_error",
     "invalid_event",
@@ -117,6 +118,17 @@ def body_too_slow(seconds: float) -> Refusal:
         "too-slow",
         "The request came too slowly",
         f"After {seconds:.0f} s it was not complete: send it again.",
+    )
+
+
+def going_away() -> Refusal:
+    """503: this process ends before the rest of the body came."""
+    return _later(
+        "going-away",
+        "This producer ends",
+        "This producer is being restarted and waits no longer for the rest of the body: send again what is not counted "
+        "as accepted.",
+        1,
     )
 
 
