@@ -148,11 +148,11 @@ class _Consumer(_Link):
         after = broker.streams[queue].next
         if isinstance(offset, str) and offset.startswith("@"):
             late = [m.offset for m in messages if m.headers.get("recorded", sys.maxsize) >= int(offset[1:]) * 1_000_000]
-            self._next = late[0] if late else after
+            self.next = late[0] if late else after
         elif isinstance(offset, int):
-            self._next = offset
+            self.next = offset
         else:
-            self._next = {"first": 0, "next": after, "last": messages[-1].offset if messages else 0}[offset]
+            self.next = {"first": 0, "next": after, "last": messages[-1].offset if messages else 0}[offset]
         self.wake()
 
     def wake(self):
@@ -173,7 +173,7 @@ class _Consumer(_Link):
         if self.silent or stream is None or self._closed.done():
             return
         room = min(CHUNK, self._prefetch - (self._tag - self._acked))
-        start = next((n for n, m in enumerate(stream.messages) if m.offset >= self._next), None)
+        start = next((n for n, m in enumerate(stream.messages) if m.offset >= self.next), None)
         if room <= 0 or start is None:
             return
         batch = []
@@ -181,7 +181,7 @@ class _Consumer(_Link):
             self._tag += 1
             fields = {name: getattr(message, name) for name in Delivery.__slots__}
             batch.append(Delivery(**{**fields, "tag": self._tag}))
-        self._next = stream.messages[min(start + room, len(stream.messages)) - 1].offset + 1
+        self.next = stream.messages[min(start + room, len(stream.messages)) - 1].offset + 1
         if batch:
             self._deliver(batch)
         self.wake()

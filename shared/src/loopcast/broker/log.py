@@ -7,12 +7,12 @@ more and compares: the same id at the same offset proves that this is the log th
 the iteration with :exc:`~loopcast.errors.LogChanged`, and the caller decides where to begin again. What a caller starts
 from is the caller's to prove, with :func:`loopcast.position.verify`.
 
-Nor does a connection that stands say anything when retention overtakes a slow reader: the next delivery is of the first
-segment that is left (measured on 3.10.8; `osiris_log:read_header0` in 4.0.5). Offsets alone do not tell, because the
-broker uses some for records of its own, one at the begin of each segment. So at every hole the stream is asked for its
-first offset, before anything behind the hole is handed over. And such a consumer may stay silent for ever, whatever is
-published (3.10.8, about one in ten): with `silent_seconds` a reader that gets nothing for so long looks by another
-connection whether there is something, and opens its own anew where there is.
+Nor does a connection that stands say anything when retention overtakes a slow reader: the next delivery is of the
+first segment that is left (measured on 3.10.8; `osiris_log:read_header0` in 4.0.5). So at a hole in the offsets that
+is larger than the broker's own records leave, the stream is asked for its first offset, before anything behind the
+hole is handed over. And such a consumer may stay silent for ever, whatever is published (3.10.8, about one in ten):
+with `silent_seconds` a reader that gets nothing for so long looks by another connection whether there is something,
+and opens its own anew where there is.
 """
 
 from __future__ import annotations

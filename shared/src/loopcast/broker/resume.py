@@ -9,6 +9,13 @@ from loopcast.position import Anchor, Position, verify
 
 __all__ = ["CLOCK_SKEW_SECONDS", "Resume", "unbroken"]
 
+OWN_RECORDS = 2
+"""
+How many offsets in a row the broker may have used for records of its own.
+
+It writes one at the begin of each segment (osiris, tracking snapshot). Retention takes whole segments, which are far
+more.
+"""
 CLOCK_SKEW_SECONDS = 5
 """How far the broker's clock may be behind ours before `next`, taken up again, would skip something."""
 
@@ -66,8 +73,8 @@ class Resume:
         return anchor, [d for d in deliveries if d.offset >= self._floor]
 
     def follows(self, delivery: Delivery) -> bool:
-        """Whether `delivery` has the offset behind what was handed over last; true of the first there is."""
-        return self._last is None or delivery.offset == self._last.offset + 1
+        """Whether no message can lie between what was handed over last and `delivery`; true of the first there is."""
+        return self._last is None or delivery.offset - self._last.offset <= 1 + OWN_RECORDS
 
     def handed(self, delivery: Delivery) -> None:
         """`delivery` and all before it were handed over."""

@@ -11,6 +11,7 @@ from tests.support.memory_broker import MemoryBroker, Stream
 from loopcast.broker import log as log_module
 from loopcast.broker.interface import Message
 from loopcast.broker.log import LogReader
+from loopcast.broker.resume import OWN_RECORDS
 from loopcast.broker.supervisor import Backoff
 from loopcast.errors import BrokerUnavailable, LogChanged
 
@@ -52,7 +53,7 @@ class Scene:
         for name, number in steps:
             await getattr(self, name)(number)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not task.done() and self.read[-1:] != self.published[-1:]:  # noqa: ASYNC110 - the reader tells nobody
                     await asyncio.sleep(0.001)
         finally:
@@ -98,11 +99,13 @@ class Scene:
             link.silent = True
 
     async def truncate(self, count):
+        """Take `count` messages, and some more where a reader would miss no more than the broker's own records are."""
         messages = self.broker.streams[LOG].messages
-        # Retention takes whole segments, never the newest.
-        if len(messages) > 1:
-            self.lost = True
-            self.broker.truncate(LOG, messages[min(count, len(messages) - 1)].offset)
+        for message in messages[count:]:
+            if all(not 0 < message.offset - link.next <= OWN_RECORDS for link in self.broker.links):
+                self.lost = True
+                self.broker.truncate(LOG, message.offset)
+                return
 
     async def anew(self, count):
         self.lost = True
