@@ -16,10 +16,12 @@ from loopcast.ids import uuid7
 from loopcast.routing import experiment_word
 from loopcast.topology import APP_ID, CLOUDEVENT, HEARTBEAT
 
-__all__ = ["EVERY_SECONDS", "Pulse", "from_delivery", "to_message"]
+__all__ = ["EVERY_SECONDS", "SILENT_SECONDS", "Pulse", "from_delivery", "to_message"]
 
 EVERY_SECONDS = 30
-"""How often an open run has one. Three that are missed are a process that is gone, or cut off."""
+"""How often an open run has one."""
+SILENT_SECONDS = 3.5 * EVERY_SECONDS
+"""Three that are missed are a process that is gone, or cut off; the half is for their way."""
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):

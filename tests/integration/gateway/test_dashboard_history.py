@@ -1,11 +1,19 @@
 """The dashboard, in a real browser: what it says while it has nothing yet, the runs of all, and the way back to one."""
 
+import asyncio
 import datetime as dt
 import json
+import time
 
+import httpx
 import pytest
 from browser import browsing
 from msgspec.structs import replace
+
+from loopcast.broker.clients import client_of
+from loopcast.broker.publisher import Publisher
+from loopcast.events import format_time
+from loopcast.pulse import Pulse, to_message
 
 VISIBLE = "((one) => Boolean(one?.offsetParent))"
 WATCH = f"""
@@ -178,3 +186,37 @@ async def test_the_bars_of_a_long_run_can_be_told_apart(start_gateway, feed, bro
             )
 
     assert all(width > 2 for width in widths), widths
+
+
+async def test_a_run_whose_process_was_killed_is_silent(start_gateway, feed, browse, vhost_url):
+    """Its last pulse is minutes ago: the list of runs says so, the page of all runs and its own, and the time stands."""
+    gateway, ago = start_gateway(), time.time_ns() // 1000 - 200 * 10**6
+    then = dt.datetime.fromtimestamp(ago / 1e6, dt.UTC)
+    async with feed() as log, Publisher(client_of("loopcast"), vhost_url, name="pulses") as publisher:
+        killed = run_of(log, "tuning", "run-1", START, state("draft"), started=then)
+        await log.publish([replace(event, recorded_time=format_time(ago)) for event in killed])
+        await log.publish(run_of(log, "tuning", "run-2", START, state("draft")))
+        await publisher.wait_connected()
+        blank = Pulse(experiment="tuning", run="", pid=1, host="h", emitter="e", recordedtime="")
+        pulses = [replace(blank, run=run) for run in ("run-1", "run-2")]
+        taken = (ago, time.time_ns() // 1000)
+        messages = [to_message(one, log.topology.streams[0], at) for one, at in zip(pulses, taken, strict=True)]
+        await publisher.publish(messages, timeout=30)
+        # The pulses stand before this one in the log.
+        await log.publish(run_of(log, "tuning", "run-2", state("check")))
+        await log.settle(gateway)
+        async with httpx.AsyncClient() as client:
+            listed = (await client.get(f"{gateway.http}/v1/experiments/tuning/runs")).json()["runs"]
+        async with browse(gateway) as page:
+            await page.until(f"{shown('#overview tbody tr')}.length === 2")
+            tags = await page.value(shown("#overview .tag"))
+            await page.call("Page.navigate", url=f"{gateway.http}/#tuning/run-1")
+            await page.until("document.querySelector('#status').innerText === 'silent'")
+            facts = "document.querySelector('#facts').innerText.match(/elapsed\\s+(.+)/i)[1]"
+            elapsed = [await page.value(facts)]
+            await asyncio.sleep(1.2)
+            elapsed.append(await page.value(facts))
+
+    assert {("run-1", True), ("run-2", False)} == {(run["run"], run.get("silent", False)) for run in listed}
+    assert ["running", "silent"] == sorted(tags)
+    assert elapsed[0] == elapsed[1]

@@ -2,8 +2,11 @@
 
 import json
 
+import msgspec
 import pytest
 
+from loopcast.events import format_time
+from loopcast.pulse import SILENT_SECONDS, Pulse
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.open_runs import OpenRuns, ended_run
 
@@ -75,7 +78,7 @@ def test_a_run_ends(data, status):
     runs = folded(entry("loop_start", loop="l"), end, entry("ab_summary"), entry("state_enter", state="late"))
 
     assert [] == runs.open("e", NOW)
-    assert [(status, [])] == [(run.status, run.loops) for run in runs.of("e")]
+    assert [(status, [])] == [(run.status, run.loops) for run in runs.of("e", NOW)]
     assert status == ended_run(end)
     assert None is ended_run(entry("loop_complete", depth=1, **data))
 
@@ -102,7 +105,59 @@ def test_who_is_silent_for_a_day_is_not_shown_as_open():
 
     assert 1 == len(runs.open("e", 24 * 3600 - 1))
     assert [] == runs.open("e", 24 * 3600 + 1)
-    assert 1 == len(runs.of("e"))
+    assert 1 == len(runs.of("e", NOW))
+
+
+def beat(seconds, run="r"):
+    """A pulse that a producer took so many seconds after NOW."""
+    at = format_time(round((NOW + seconds) * 1e6))
+    return Pulse(experiment="e", run=run, pid=1, host="h", emitter="m", recordedtime=at)
+
+
+def test_a_run_whose_pulse_stops_is_silent():
+    """Three pulses that do not come: its process was killed. It is open all the same: nobody said that it ended."""
+    runs = folded(entry("loop_start"))
+    runs.beat(beat(60))
+
+    [soon], [late] = (runs.open("e", NOW + 60 + seconds) for seconds in (SILENT_SECONDS - 1, SILENT_SECONDS + 1))
+    [listed] = runs.of("e", NOW + 60 + SILENT_SECONDS + 1)
+
+    assert (False, True, True) == (soon.silent, late.silent, listed.silent)
+    assert ("running", "running") == (soon.status, late.status)
+    assert format_time(round((NOW + 60) * 1e6)) == late.pulse
+
+
+def test_an_event_is_a_sign_of_life_too():
+    """A run that speaks is not silent, whatever became of its pulses; nor is one that never had any."""
+    later = int((NOW + 200) * 1e6)
+    runs = folded(entry("loop_start"))
+    runs.beat(beat(0))
+    runs.add(entry("state_enter", state="s", recorded=later))
+    without = folded(entry("loop_start"))
+
+    assert [False] == [run.silent for run in runs.of("e", NOW + 200)]
+    assert [False] == [run.silent for run in without.of("e", NOW + 10**4)]
+
+
+@pytest.mark.parametrize("last", [entry("loop_complete"), entry("handoff_detected")], ids=["ended", "waits"])
+def test_who_has_no_process_is_not_silent(last):
+    """A run that ended, or waits for a person, has nobody who could tell that it lives."""
+    runs = folded(entry("loop_start"))
+    runs.beat(beat(0))
+    runs.add(last)
+
+    assert [False] == [run.silent for run in runs.of("e", NOW + 10**4)]
+
+
+def test_a_pulse_begins_no_run_and_keeps_one_for_longer_than_a_day():
+    """Of a run that nobody told of, or with a time that is none, it says nothing; a loop may think for a day."""
+    runs = folded(entry("loop_start"))
+    runs.beat(beat(0, "unknown"))
+    runs.beat(beat(25 * 3600))
+    runs.beat(msgspec.structs.replace(beat(0), recordedtime="soon"))
+
+    assert ["r"] == [run.run for run in runs.open("e", NOW + 26 * 3600)]
+    assert ["r"] == [run.run for run in runs.of("e", NOW)]
 
 
 def test_other_programs_events_are_no_runs():
@@ -113,8 +168,8 @@ def test_other_programs_events_are_no_runs():
     broken.envelope = b"\xff"
     deep = entry("state_enter", depth=10**9, state="x")
 
-    assert [] == folded(entry("message"), odd, broken).of("e")
-    assert [[]] == [run.loops for run in folded(deep).of("e")]
+    assert [] == folded(entry("message"), odd, broken).of("e", NOW)
+    assert [[]] == [run.loops for run in folded(deep).of("e", NOW)]
 
 
 def test_the_number_of_runs_is_bounded():
@@ -130,7 +185,7 @@ def test_the_number_of_runs_is_bounded():
     ]:
         runs.add(one)
 
-    assert ["e", "d", "c"] == [run.run for run in runs.of("e")]
+    assert ["e", "d", "c"] == [run.run for run in runs.of("e", NOW)]
     assert 1 == runs.forgotten
 
 
@@ -149,9 +204,14 @@ FIXTURE = [
 def test_what_was_written_down_goes_on(split):
     """Going on from a checkpoint gives the same as reading all of the log."""
     log = [entry(type_, **data) for type_, data in FIXTURE]
+    older = folded(*log[:split])
+    older.beat(beat(0))
     newer = OpenRuns()
-    newer.load(folded(*log[:split]).dump())
+    newer.load(older.dump())
     for one in log[split:]:
         newer.add(one)
+        older.add(one)
 
-    assert folded(*log).of("e") == newer.of("e")
+    late = NOW + 10**4
+    assert older.of("e", late) == newer.of("e", late)
+    assert [run.loops for run in folded(*log).of("e", late)] == [run.loops for run in newer.of("e", late)]

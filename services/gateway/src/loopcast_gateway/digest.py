@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from loopcast import pulse
 from loopcast.broker.interface import Delivery
 from loopcast.repeats import Repeats
 from loopcast_gateway.catalog import Catalog
@@ -42,6 +43,8 @@ class Digest:
         """Take the next message; the event that it is, None for what viewers never see."""
         entry = to_entry(delivery, partition)
         if entry is None:
+            if (beat := pulse.from_delivery(delivery)) is not None:
+                self.runs.beat(beat)
             return None
         if is_repeat(delivery, self.repeats):
             self._repeated[delivery.offset] = None

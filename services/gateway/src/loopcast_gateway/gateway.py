@@ -252,7 +252,9 @@ class Gateway:
         """The runs of `experiment` (`*` is all), those that have ended lately too."""
         name = None if experiment == ANYWHERE else experiment
         return [
-            run for number in self.hub.covered(experiment) for run in self.tails[number].partition.digest.runs.of(name)
+            run
+            for number in self.hub.covered(experiment)
+            for run in self.tails[number].partition.digest.runs.of(name, time.time())
         ]
 
     def entries(self, partition: Partition, entries: Sequence[Entry]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -54,7 +55,8 @@ def history_routes(gateway: Gateway) -> APIRouter:
         partitions = [gateway.tails[number].partition for number in gateway.hub.covered(name)]
         check_names(request.query_params, ("limit",))
         limit = read_limit(request.query_params)
-        found = [run for one in partitions for run in one.digest.runs.of(None if name == ANYWHERE else name)]
+        wanted, now = None if name == ANYWHERE else name, time.time()
+        found = [run for one in partitions for run in one.digest.runs.of(wanted, now)]
         permit = grants_of(request).subscribe.permit
         found = [run for run in found if permit(run.experiment_id)]
         found.sort(key=lambda run: run.updated or "", reverse=True)

@@ -3,6 +3,9 @@ The runs of a partition's experiments: which go on, in which loop, state and ite
 
 A run is shown from the first event that tells of a loop (`loop_start`, `loop_resume`, `state_enter`) until it is pushed
 out by newer ones, those that have ended first. Only those few types are parsed; all else is told apart by its headers.
+
+A killed process says nothing, so a run does not end by that. But one whose process told that it lives (its pulse), and
+does not any more, is *silent*.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from loopcast.events import format_time
+from loopcast import pulse
+from loopcast.events import format_time, normalize_time, to_microseconds
 from loopcast.outcome import RUNNING, WAITING, final_status
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ __all__ = ["Level", "OpenRuns", "Run", "ended_run"]
 MAX_RUNS = 5000
 MAX_DEPTH = 64
 MAX_TEXT = 200
-SILENT_SECONDS = 24 * 3600
+FORGOTTEN_SECONDS = 24 * 3600
 """A run that said nothing for a day was killed, as far as anybody knows."""
 
 VERSION = 1
@@ -57,6 +61,10 @@ class Run(msgspec.Struct, omit_defaults=True):
     ended: str | None = None
     updated: str | None = None
     """When the last event was recorded."""
+    pulse: str | None = None
+    """When its process last told that it lives, where it does so (:mod:`loopcast.pulse`)."""
+    silent: bool = False
+    """Whether it runs, as far as it said, and its process tells no more that it lives."""
     loops: list[Level] = []
     """The loops that run, the run's own first, each inside the one before."""
 
@@ -94,6 +102,11 @@ class _Known:
         self.recorded = recorded
         """Of its last event, in microseconds since 1970."""
 
+    @property
+    def lived(self) -> int:
+        """When it last gave a sign of life, in microseconds since 1970."""
+        return self.recorded if self.run.pulse is None else max(self.recorded, to_microseconds(self.run.pulse))
+
 
 class OpenRuns:
     """The runs that spoke last, at most `limit`."""
@@ -128,19 +141,25 @@ class OpenRuns:
             known.recorded = entry.recorded
             self._known.move_to_end(key)
 
-    def of(self, experiment: str | None) -> list[Run]:
-        """The runs of `experiment` (None is all), open or ended, the one that spoke last first."""
+    def beat(self, beat: pulse.Pulse) -> None:
+        """Take a run's pulse: the next message of the log that is one. A run that is not known is not begun by it."""
+        known = self._known.get((beat.experiment, beat.run))
+        if known is not None and normalize_time(beat.recordedtime) == beat.recordedtime:
+            known.run.pulse = beat.recordedtime
+
+    def of(self, experiment: str | None, now: float) -> list[Run]:
+        """The runs of `experiment` (None is all), open or ended, at `now` (Unix seconds); the last to speak first."""
         return [
-            _shown(known) for (name, _), known in reversed(self._known.items()) if experiment in (None, name)
+            _shown(known, now) for (name, _), known in reversed(self._known.items()) if experiment in (None, name)
         ]  # fmt: skip
 
     def open(self, experiment: str | None, now: float) -> list[Run]:
-        """Those that go on, or wait to, and said something in the day before `now` (Unix seconds)."""
-        since = (now - SILENT_SECONDS) * 1e6
+        """Those that go on, or wait to, and gave a sign of life in the day before `now` (Unix seconds)."""
+        since = (now - FORGOTTEN_SECONDS) * 1e6
         return [
-            _shown(known)
+            _shown(known, now)
             for (name, _), known in reversed(self._known.items())
-            if experiment in (None, name) and known.run.open and known.recorded >= since
+            if experiment in (None, name) and known.run.open and known.lived >= since
         ]
 
     def dump(self) -> bytes:
@@ -232,10 +251,13 @@ def _pad(run: Run, depth: int) -> None:
         run.loops.append(Level())
 
 
-def _shown(known: _Known) -> Run:
+def _shown(known: _Known, now: float) -> Run:
     run = known.run
-    run.updated = format_time(known.recorded) if known.recorded else None
-    return run
+    return msgspec.structs.replace(
+        run,
+        updated=format_time(known.recorded) if known.recorded else None,
+        silent=run.status == RUNNING and run.pulse is not None and known.lived < (now - pulse.SILENT_SECONDS) * 1e6,
+    )
 
 
 def _depth(data: Mapping[str, object]) -> int:

@@ -22,7 +22,13 @@ MOST = 1000
 """Runs that a gateway lists at the most."""
 
 COLUMNS = ("experiment", "run", "status", "loop", "state", "iteration", "for", "last event")
-_COLOURS = {"running": "green", "awaiting_continuation": "yellow", "failed": "red", "timed_out": "red"}
+_COLOURS = {
+    "running": "green",
+    "awaiting_continuation": "yellow",
+    "silent": "yellow",
+    "failed": "red",
+    "timed_out": "red",
+}
 OPEN = ("running", "awaiting_continuation")
 
 
@@ -61,12 +67,13 @@ def row_of(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
     inner = loops[-1] if loops else {}
     path = " > ".join(level.get("loop") or "?" for level in loops) or run.get("loop") or "-"
     began, ended = _seconds(run.get("started")), _seconds(run.get("ended"))
-    lasted = "-" if began is None else span((now if ended is None else ended) - began)
     updated = _seconds(run.get("updated"))
+    until = updated if run.get("silent") else ended
+    lasted = "-" if began is None else span((now if until is None else until) - began)
     return (
         run["experiment_id"],
         run["run"],
-        run.get("status") or "-",
+        "silent" if run.get("silent") else run.get("status") or "-",
         path,
         inner.get("state") or "-",
         str(inner.get("iteration") or "-"),

@@ -70,6 +70,10 @@ export interface Run {
   started?: string;
   ended?: string;
   updated?: string;
+  /** When its process last told that it lives, where it does so. */
+  pulse?: string;
+  /** It runs, as far as it said, and its process tells no more that it lives. */
+  silent?: boolean;
   /** The loops that run, the run's own first, each inside the one before. */
   loops?: { loop?: string; state?: string; iteration?: number; since?: string; started?: string }[];
 }

@@ -39,7 +39,7 @@ export function ago(ms) {
 export function shade(status) {
   if (status === "completed") return "good";
   if (status === "running") return "live";
-  return status.startsWith("awaiting") ? "open" : "bad";
+  return status === "silent" || status.startsWith("awaiting") ? "open" : "bad";
 }
 
 export function length(ms) {

@@ -71,8 +71,9 @@ export class Experiments {
     const run = this.#runs.get(id);
     const when = ago(this.#now() - Date.parse(last.recordedtime));
     const inner = run?.status === "running" ? run.loops?.at(-1)?.state : null;
-    const words = run ? [run.status.replaceAll("_", " "), inner].filter(Boolean).join(" · ") : last.type;
-    return { id, name: id, events: count(events), last: `${words} · ${when}`, tone: run ? shade(run.status) : "" };
+    const status = run?.silent ? "silent" : run?.status;
+    const words = run ? [status.replaceAll("_", " "), inner].filter(Boolean).join(" · ") : last.type;
+    return { id, name: id, events: count(events), last: `${words} · ${when}`, tone: run ? shade(status) : "" };
   }
 
   #entry({ id, name, events, last, tone }) {

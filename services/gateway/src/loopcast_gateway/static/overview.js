@@ -50,12 +50,12 @@ export class Overview {
   }
 
   #row(run) {
-    const status = run.status.replaceAll("_", " ");
+    const status = run.silent ? "silent" : run.status.replaceAll("_", " ");
     const inner = run.loops?.at(-1);
     const from = Date.parse(run.started ?? run.updated);
     const spoke = Date.parse(run.updated);
-    const open = run.status === "running";
-    const where = open || status.startsWith("awaiting") ? [inner?.state, inner?.iteration && `step ${inner.iteration}`].filter(Boolean).join(" · ") : "";
+    const open = run.status === "running" && !run.silent;
+    const where = open || run.silent || status.startsWith("awaiting") ? [inner?.state, inner?.iteration && `step ${inner.iteration}`].filter(Boolean).join(" · ") : "";
     const took = length((run.ended ? Date.parse(run.ended) : open ? this.#now() : spoke) - from);
     return {
       href: write(run.experiment_id, run.run),

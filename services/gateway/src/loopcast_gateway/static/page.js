@@ -114,7 +114,10 @@ async function name() {
 
 async function refresh() {
   const [list, stats, going] = await Promise.all([ask("/v1/experiments"), ask("/v1/stats"), ask("/v1/experiments/*/runs?limit=200")]);
-  if (going) overview.take(going.runs, going.complete);
+  if (going) {
+    overview.take(going.runs, going.complete);
+    timeline.silent = new Set(going.runs.filter((one) => one.silent).map((one) => one.run));
+  }
   if (list) experiments.take(list, going?.runs ?? []);
   if (views.shown === "runs") draw();
   const reading = stats?.log.every((partition) => partition.connected && partition.ready);

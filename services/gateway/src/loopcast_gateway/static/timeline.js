@@ -16,6 +16,7 @@ export class Timeline {
   #now;
   #trace;
   #traced = null; // the run and attempt that the link is of
+  silent = new Set(); // runs whose process tells no more that it lives, as the gateway says
 
   /** `trace(run)` gives a promise of `{ url }`, or of nothing; `onRun` gets the id of the run to show, null the newest. */
   constructor(now, { trace, onRun }) {
@@ -85,8 +86,8 @@ export class Timeline {
 
   #facts(run) {
     const status = $("status");
-    status.textContent = run.status;
-    status.dataset.tone = shade(run.status);
+    status.textContent = this.#silent(run) ? "silent" : run.status;
+    status.dataset.tone = shade(status.textContent);
     const facts = [
       ["started", moment(run.started)],
       ["elapsed", length(this.#end(run) - run.started)],
@@ -133,8 +134,12 @@ export class Timeline {
     if (!box.querySelector('[tabindex="0"]')) box.querySelector("button")?.setAttribute("tabindex", "0");
   }
 
+  #silent(run) {
+    return run.status === "running" && this.silent.has(run.id);
+  }
+
   #end(run) {
-    return run.ended ?? (run.status === "running" ? this.#now() : run.updated);
+    return run.ended ?? (run.status === "running" && !this.#silent(run) ? this.#now() : run.updated);
   }
 
   #row(state) {
@@ -163,7 +168,7 @@ export class Timeline {
   // What a row says. Most have ended, and say what they said.
   #tell(row, state, run) {
     const { button, bar, took, verdict } = row;
-    const running = state.ended === null && run.status === "running";
+    const running = state.ended === null && run.status === "running" && !this.#silent(run);
     const current = state === (this.#state ?? run.current);
     const key = running ? "" : [state.ended ?? run.updated, state.verdict, state.exit, state.notes.length, current].join(" ");
     if (key && key === row.told) return;
