@@ -189,7 +189,7 @@ async def test_the_bars_of_a_long_run_can_be_told_apart(start_gateway, feed, bro
 
 
 async def test_a_run_whose_process_was_killed_is_silent(start_gateway, feed, browse, vhost_url):
-    """Its last pulse is minutes ago: the list of runs says so, the page of all runs and its own, and the time stands."""
+    """Its last pulse is minutes ago: the list of runs, the page of all runs and its own say so; the time stands."""
     gateway, ago = start_gateway(), time.time_ns() // 1000 - 200 * 10**6
     then = dt.datetime.fromtimestamp(ago / 1e6, dt.UTC)
     async with feed() as log, Publisher(client_of("loopcast"), vhost_url, name="pulses") as publisher:
