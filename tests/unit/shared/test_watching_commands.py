@@ -78,4 +78,6 @@ def test_a_row():
     ended = {**run, "status": "completed", "ended": at(20), "loops": [], "loop": "outer"}
     assert ("outer", "-", "-", "20s") == row_of(ended, now + 90_000)[3:7]
     assert "1d 1h ago" == row_of(ended, now + 90_000)[7]
+    silent = row_of({**run, "silent": True, "pulse": at(35)}, now + 90_000)
+    assert ("silent", "35s", "1d 1h ago") == (silent[2], *silent[6:])
     assert len(COLUMNS) == len(row_of({"experiment_id": "e", "run": "r", "status": "running"}, now))

@@ -68,7 +68,8 @@ def row_of(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
     path = " > ".join(level.get("loop") or "?" for level in loops) or run.get("loop") or "-"
     began, ended = _seconds(run.get("started")), _seconds(run.get("ended"))
     updated = _seconds(run.get("updated"))
-    until = updated if run.get("silent") else ended
+    # One that is silent lasted to its last sign of life, as far as anybody knows.
+    until = max(updated or 0.0, _seconds(run.get("pulse")) or 0.0) if run.get("silent") else ended
     lasted = "-" if began is None else span((now if until is None else until) - began)
     return (
         run["experiment_id"],

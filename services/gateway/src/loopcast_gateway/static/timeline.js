@@ -64,7 +64,7 @@ export class Timeline {
   }
 
   #options(list, run) {
-    const wanted = list.map((one, n) => [one.id, `${n === 0 ? "Latest: " : ""}${one.loop ?? one.id} · ${moment(one.started)} · ${one.status}`]);
+    const wanted = list.map((one, n) => [one.id, `${n === 0 ? "Latest: " : ""}${one.loop ?? one.id} · ${moment(one.started)} · ${this.#silent(one) ? "silent" : one.status}`]);
     const key = JSON.stringify([wanted, run.id]);
     if ($("run").dataset.key === key || document.activeElement === $("run")) return;
     $("run").dataset.key = key;
@@ -88,6 +88,7 @@ export class Timeline {
     const status = $("status");
     status.textContent = this.#silent(run) ? "silent" : run.status;
     status.dataset.tone = shade(status.textContent);
+    status.title = this.#silent(run) ? "Its process tells no more that it lives: it was killed, or is cut off." : "";
     const facts = [
       ["started", moment(run.started)],
       ["elapsed", length(this.#end(run) - run.started)],
