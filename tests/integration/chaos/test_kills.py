@@ -142,6 +142,7 @@ async def test_kills_cost_no_event(broker, vhost_url, tmp_path, victims):
         accepted = agents.numbers()
         messages, read = await whole_log(vhost_url, accepted)
         (tmp_path / "log").write_text("\n".join(line_of(message) for message in messages))
+        (tmp_path / "seen").write_text("\n".join(map(str, viewer.numbers)))
         for _ in range(600):
             if len(viewer.numbers) >= len(read):
                 break

@@ -251,6 +251,21 @@ def test_what_the_producer_refuses_is_counted_and_said(producer, transport, capl
     assert "1 events were refused for good: scripted" in line
 
 
+@pytest.mark.parametrize(("status", "setting"), [(401, "LOOPCAST_TOKEN"), (404, "LOOPCAST_URL")])
+def test_what_only_the_user_can_mend_is_said_at_once(transport, producer, caplog, status, setting):
+    """A token that is not taken, and an address of something else, are told of after the first try."""
+    producer.script = [status]
+    with caplog.at_level(logging.WARNING, "loopcast"):
+        transport.send({})
+        deadline = time.monotonic() + 10
+        while not caplog.records:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    assert 1 == transport.stats.retries
+    assert setting in caplog.text
+
+
 def test_a_producer_that_is_away_is_said_once(transport, producer, quick, caplog):
     """Many tries, one line."""
     producer.script = [503] * 20

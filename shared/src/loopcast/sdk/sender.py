@@ -218,8 +218,9 @@ class Sender:
                     records = records[1:]
                 case Split():
                     size = max(1, len(part) // 2)
-                case Again(seconds, reason):
-                    self._wait(spool, tries, seconds if patient else 0.0, reason)
+                case Again(seconds, reason, wants_help):
+                    # What only the user can mend is said at once; a producer that starts anew is back in a moment.
+                    self._wait(spool, tries, seconds if patient else 0.0, reason, says=wants_help or tries > 0)
                     if not patient:
                         return False
                     tries += 1
@@ -239,12 +240,12 @@ class Sender:
             self.error = reason if refused else ""
             self._lock.notify_all()
 
-    def _wait(self, spool: Spool, tries: int, seconds: float, reason: str) -> None:
+    def _wait(self, spool: Spool, tries: int, seconds: float, reason: str, *, says: bool) -> None:
         with self._lock:
             self.retries += 1
             self.error = reason
             waiting = len(spool)
-        if tries:
+        if says:
             more = f" {self._alone()}." if self._own.error else ""
             where = f"{self._post.address} (LOOPCAST_URL)"
             self._complain(f"{waiting} events wait, {where} does not take them: {reason}.{more}")
