@@ -58,7 +58,9 @@ class Page:
                     return found
             except AssertionError as error:
                 why = f", it failed: {error}"
-            assert time.monotonic() < deadline, f"{expression} did not become true{why}"
+            if time.monotonic() >= deadline:
+                state = await self.value("[document.visibilityState, document.readyState, document.body?.innerText]")
+                raise AssertionError(f"{expression} did not become true{why}; the page: {state}")
             await asyncio.sleep(0.05)
 
     async def key(self, key, **more):
@@ -93,6 +95,8 @@ async def browsing(url, folder, *, size="1200,800", before=""):
                 listening = asyncio.create_task(page.listen())
                 await page.call("Runtime.enable")
                 await page.call("Page.enable")
+                # A page behind another one draws nothing: it gets no animation frames.
+                await page.call("Page.bringToFront")
                 await page.call("Page.addScriptToEvaluateOnNewDocument", source=before)
                 await page.call("Page.navigate", url=url)
                 yield page
