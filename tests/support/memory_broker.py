@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import sys
 
-from loopcast.broker.interface import Delivery, Settlement
+from loopcast.broker.interface import Delivery, Message, Settlement
 from loopcast.errors import BrokerUnavailable, LogMissing
 
 __all__ = ["MemoryBroker"]
@@ -86,6 +86,11 @@ class MemoryBroker:
         for link in self.links:
             if link.queue == message.routing_key:
                 link.wake()
+
+    def fill(self, name, numbers):
+        """Append a message to the stream for each of `numbers`, with the id `m-<number>`."""
+        for n in numbers:
+            self.publish(Message(exchange="", routing_key=name, body=b"{}", message_id=f"m-{n}", type="t"))
 
     def truncate(self, name, first):
         """Take away what stands before the offset `first`, as retention does."""

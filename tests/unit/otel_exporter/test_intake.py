@@ -7,7 +7,6 @@ import pytest
 from structlog.testing import capture_logs
 from tests.support.memory_broker import MemoryBroker, Stream
 
-from loopcast.broker.interface import Message
 from loopcast.errors import BrokerUnavailable
 from loopcast_otel_exporter.intake import follow
 
@@ -19,27 +18,22 @@ def broker():
     """With five messages in its log."""
     made = MemoryBroker()
     made.streams[LOG] = Stream()
-    fill(made, range(5))
+    made.fill(LOG, range(5))
     return made
-
-
-def fill(broker, numbers):
-    for n in numbers:
-        broker.publish(Message(exchange="", routing_key=LOG, body=b"{}", message_id=f"m-{n}", type="t"))
 
 
 def truncate(broker):
     """Behind a reader that is away."""
     for link in list(broker.links):
         link.end(BrokerUnavailable("cut"))
-    fill(broker, range(5, 10))
+    broker.fill(LOG, range(5, 10))
     broker.truncate(LOG, 7)
 
 
 def make_anew(broker):
     broker.delete(LOG)
     broker.streams[LOG] = Stream()
-    fill(broker, range(7, 13))
+    broker.fill(LOG, range(7, 13))
 
 
 @pytest.mark.parametrize(("lose", "end", "said"), [(truncate, 10, "log_truncated"), (make_anew, 13, "log_made_anew")])

@@ -196,7 +196,8 @@ class LogReader(Supervised[ConsumeLink]):
     async def _look(self, since: float) -> None:
         """Open a link anew that brought nothing `since`, where the stream has something for it."""
         resume, beyond = self._resume, None
-        if resume.last is not None or resume.offset == "first":
+        # Of a beginning in time the stream gives what was before it too, which says nothing.
+        if resume.offset == "first" or isinstance(resume.offset, int):
             with contextlib.suppress(BrokerError):
                 beyond = await self._ask(resume.offset, behind=resume.last, seconds=LOOK_SECONDS)
         if beyond is not None:

@@ -6,7 +6,6 @@ import pytest
 from tests.support.memory_broker import MemoryBroker, Stream
 
 from loopcast.broker import log as log_module
-from loopcast.broker.interface import Message
 from loopcast.broker.log import LogReader
 from loopcast.broker.supervisor import Backoff
 from loopcast.errors import BrokerUnavailable, LogChanged
@@ -28,10 +27,6 @@ class Forgetful(MemoryBroker):
             offset = self.streams[queue].messages[-1].offset
         return await super().open_consumer(url, queue, on_deliveries, offset=offset, **more)
 
-    def fill(self, numbers):
-        for n in numbers:
-            self.publish(Message(exchange="", routing_key=LOG, body=b"{}", message_id=f"m-{n}", type="t"))
-
     def cut(self):
         for link in list(self.links):
             link.end(BrokerUnavailable("killed"))
@@ -41,7 +36,7 @@ class Forgetful(MemoryBroker):
 def broker():
     """With five messages in its log."""
     made = Forgetful()
-    made.fill(range(5))
+    made.fill(LOG, range(5))
     return made
 
 
@@ -65,7 +60,7 @@ async def back_after_a_kill(broker, forgets):
         await until(lambda: len(ids) == 5)
         broker.forgets = forgets
         broker.cut()
-        broker.fill(range(5, 10))
+        broker.fill(LOG, range(5, 10))
         await until(lambda: len(ids) == 10 or task.done())
     return task, ids
 
@@ -97,7 +92,7 @@ async def test_what_retention_took_is_lost_at_once(broker):
     async with asyncio.timeout(5):
         await until(lambda: len(ids) == 5)
     broker.cut()
-    broker.fill(range(5, 10))
+    broker.fill(LOG, range(5, 10))
     broker.truncate(LOG, 7)
 
     with pytest.raises(LogChanged, match="has lost what was read last"):
