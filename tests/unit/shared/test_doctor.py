@@ -42,6 +42,16 @@ def test_parts_that_do_not_answer_are_broken_each_with_a_way_out(tmp_path):
     assert all(findings[part].do for part in ("broker", "producer", "gateway"))
 
 
+def test_an_address_with_a_login_is_not_tried_and_not_shown(tmp_path):
+    """A login would go out instead of the token: it is found wrong, without a word of it."""
+    login = "http://me:s3cret@127.0.0.1:9"
+    findings = found(tmp_path, url=login, gateway=login, ops=[login])
+
+    for part in ("producer", "gateway", "service"):
+        assert ("broken", True) == (findings[part].verdict, "LOOPCAST_TOKEN" in findings[part].found)
+    assert "s3cret" not in repr(findings)
+
+
 def test_nothing_to_look_at_is_said(tmp_path):
     """Without an address and without a running `up` it says how to name one."""
     findings = found(tmp_path, url="", gateway="", amqp="")

@@ -41,6 +41,24 @@ def test_an_address_that_is_none(command, url):
 
 
 @pytest.mark.parametrize(
+    "command",
+    [("tail",), ("runs",), ("replay", "e"), ("send", "e", "note"), ("relay", "jsonl", "f", "--once")],
+)
+@pytest.mark.parametrize("variable", [False, True])
+def test_a_login_in_an_address(command, variable, monkeypatch, tmp_path):
+    """An address with a login is refused: it would be sent to nobody, or instead of the token; it is not shown."""
+    (tmp_path / "f").write_text("{}\n")
+    login = "http://me:s3cret@127.0.0.1:8700"
+    for name in ("LOOPCAST_URL", "LOOPCAST_GATEWAY_URL") if variable else ():
+        monkeypatch.setenv(name, login)
+
+    with pytest.raises(ConfigurationError, match=r"http://…@127.0.0.1:8700.*put a token into LOOPCAST_TOKEN") as told:
+        run(*command, *(() if variable else ("--url", login)))
+
+    assert "s3cret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
     ("command", "variable"),
     [(("tail",), "LOOPCAST_GATEWAY_URL"), (("runs",), "LOOPCAST_GATEWAY_URL"), (("send", "e", "note"), "LOOPCAST_URL")],
 )

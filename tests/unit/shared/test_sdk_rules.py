@@ -75,12 +75,52 @@ def test_where_events_wait(given, environ, folder):
 
 
 @pytest.mark.parametrize(
-    "url", ["127.0.0.1:8700", "ftp://x", "http://", "http://x:port", "http://x/?a=b", "http://x/#y", "nonsense"]
+    "url",
+    [
+        "127.0.0.1:8700",
+        "ftp://x",
+        "http://",
+        "http://x:p",
+        "http://x/?a=b",
+        "http://x/#y",
+        "http://x/a b",
+        "http://[",
+        "no",
+    ],
 )
 def test_a_bad_url_is_refused_with_an_example(url):
     """A typing mistake is told at once, not found out by events that never arrive."""
     with pytest.raises(ConfigurationError, match=re.escape(DEFAULT_URL)):
         settle(url)
+
+
+@pytest.mark.parametrize("url", ["http://me:s3cret@x:8700/base", "https://s3cret@x", "http://me:s3cret@[::1]"])
+def test_a_login_in_the_url_is_refused(url):
+    """The SDK shows a token and nothing else, so a login is not passed over; the refusal says what to do instead."""
+    with pytest.raises(ConfigurationError, match=r"LOOPCAST_URL 'https?://…@.*LOOPCAST_TOKEN") as told:
+        settle(url)
+
+    assert "s3cret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "me:s3cret@x:8700",
+        "ftp://me:s3cret@x",
+        "http://me:s3/cret@x",
+        "http://me:#s3cret@x",
+        "http://x/?token=s3cret",
+        "http://me:s3cret@x:port",
+        "http://me:s3cret@[",
+    ],
+)
+def test_no_refusal_shows_what_may_be_a_secret(url):
+    """Whatever is wrong with an address, a login and a query in it are in no log."""
+    with pytest.raises(ConfigurationError) as told:
+        settle(url)
+
+    assert ("s3" in str(told.value), "cret" in str(told.value)) == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
+from loopcast.addresses import parse_address
 from loopcast.cli.findings import Finding
 from loopcast.errors import ConfigurationError, LoopcastError
-from loopcast.up.state import read_state
+from loopcast.up.state import EXAMPLES, read_state
 
 __all__ = ["run_doctor"]
 
@@ -26,6 +27,7 @@ SECONDS = 10.0
 """How long one part may take to answer."""
 SCARCE_BYTES = 1_000_000_000
 WIDTH = len("webhook-forwarder")
+OPS_EXAMPLE = "http://127.0.0.1:9704"
 
 _MARKS = {"ok": ("ok", "green"), "unsure": ("?", "yellow"), "broken": ("!", "red bold")}
 
@@ -85,12 +87,24 @@ def examine(places: Places, data: Path) -> Iterator[Finding]:
     )
     for part, place, variable, look in parts:
         if place:
-            yield look(place)
+            yield _misplaced(part, place, variable) or look(place)
         else:
             yield Finding(part, "unsure", "Not looked at: nobody said where it is.", f"Set {variable}.")
     for place in places.ops:
-        yield from _ops(place)
+        misplaced = _misplaced("service", place, "--ops")
+        yield from (misplaced,) if misplaced else _ops(place)
     yield _spools()
+
+
+def _misplaced(part: str, place: str, name: str) -> Finding | None:
+    """What is wrong with an address, where it is none that commands and the SDK take; a broker's is looked at there."""
+    if part == "broker":
+        return None
+    try:
+        parse_address(place, name, "a service", EXAMPLES.get(name, OPS_EXAMPLE))
+    except ConfigurationError as error:
+        return Finding(part, "broken", str(error), f"Correct {name}.")
+    return None
 
 
 def _settings() -> Iterator[Finding]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+from loopcast.addresses import parse_address
 from loopcast.errors import ConfigurationError
 from loopcast.routing import NOWHERE, check_experiment
 
@@ -76,17 +77,11 @@ def resolve(
     full = full or environ.get("LOOPCAST_SPOOL_FULL") or POLICIES[0]
     if full not in POLICIES:
         raise ConfigurationError(f"LOOPCAST_SPOOL_FULL={full!r}: say one of {', '.join(POLICIES)}.")
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query or parts.fragment:
-        raise ConfigurationError(f"LOOPCAST_URL={url!r} is no address of a producer: write it as {DEFAULT_URL}.")
+    parts = parse_address(url, "LOOPCAST_URL", "a producer", DEFAULT_URL)
     return Configuration(
         scheme=parts.scheme,
-        host=parts.hostname,
-        port=port or (443 if parts.scheme == "https" else 80),
+        host=parts.hostname or "",
+        port=parts.port or (443 if parts.scheme == "https" else 80),
         prefix=parts.path.rstrip("/"),
         experiment=experiment,
         token=token or environ.get("LOOPCAST_TOKEN") or None,

@@ -7,11 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from loopcast.addresses import parse_address
 from loopcast.errors import ConfigurationError
 
-__all__ = ["DATA", "State", "address", "forget_state", "http_address", "read_state", "write_state"]
+__all__ = ["DATA", "EXAMPLES", "State", "address", "forget_state", "http_address", "read_state", "write_state"]
 
 FILE = "up.json"
 RECORDED = "recorder.db"
@@ -21,6 +21,7 @@ DATA = Path(".loopcast")
 """The data folder where none is named."""
 
 EXAMPLES = {"LOOPCAST_URL": "http://127.0.0.1:8700", "LOOPCAST_GATEWAY_URL": "http://127.0.0.1:8701"}
+"""How an address is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,9 @@ def http_address(given: str, data: Path, name: str) -> str:
     The base URL of a service: as `given`, else as the running `loopcast up` says; without a slash at the end.
 
     Raises:
-        ConfigurationError: what is given is no such URL, or as :func:`read_state`.
+        ConfigurationError: what is given is no such URL or has a login in it, or as :func:`read_state`.
     """
     if not given:
         return address(data, name)
-    try:
-        parts = urlsplit(given)
-        there = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 0) >= 0
-    except ValueError:  # A port that is no number, a bracket that is not closed.
-        there = False
-    if not there or parts.query or parts.fragment:
-        raise ConfigurationError(f"--url or {name} {given!r} is no address of a service: write it as {EXAMPLES[name]}.")
+    parse_address(given, f"--url or {name}", "a service", EXAMPLES[name])
     return given.rstrip("/")
