@@ -32,6 +32,11 @@ BROKER_RECONNECTS = Definition(
 LOOP_LAG = Definition(
     "loopcast_event_loop_lag_seconds", "gauge", "How late the event loop last was for its own heartbeat."
 )
+REPEAT_KEYS_EVICTED = Definition(
+    "loopcast_repeat_keys_evicted_total",
+    "counter",
+    "Emitters and ids that a gateway or otel-exporter forgot for newer ones: a repeat of theirs is not known for one.",
+)
 
 # Services with a public port
 

@@ -1,8 +1,13 @@
 """What a process knows of a partition, and reading stretches of it again."""
 
 from loopcast.broker.interface import Delivery
+from loopcast.metrics import REPEAT_KEYS_EVICTED, Metrics
 from loopcast.position import Anchor, Position
+from loopcast.repeats import Repeats
+from loopcast.settings import GatewaySettings
 from loopcast.topology import APP_ID, HEARTBEAT
+from loopcast_gateway.gateway import Gateway
+from loopcast_gateway.instruments import Instruments
 from loopcast_gateway.partition import Partition
 from loopcast_gateway.resume import LEAD_IN, Stretch
 
@@ -39,6 +44,23 @@ def test_heartbeats_and_repeats_are_read_and_not_shown():
     assert [3, 6] == offsets(fresh)
     assert (6, 1) == (partition.tail, partition.repeats)
     assert str(Position.of(0, 6, "id-6")) == partition.pos
+
+
+def test_what_is_no_longer_known_for_a_repeat_is_counted():
+    """Each emitter or id that had to go counts once, over two looks and a log made anew."""
+    metrics = Metrics("gateway", "0")
+    gateway, instruments = Gateway(object(), GatewaySettings(), metrics), Instruments(metrics)
+    partition = gateway.tails[0].partition
+
+    counted = []
+    for first in (0, 10):
+        partition.digest.repeats = Repeats(pairs=1, ids=1)
+        partition.take([message(first + n, app="other", id_=f"{first}-{n}") for n in range(3)])
+        instruments.report(gateway)
+        counted.append(metrics.registry.get_sample_value(REPEAT_KEYS_EVICTED.name))
+        partition.reset()
+
+    assert [2, 4] == counted
 
 
 def test_an_event_that_is_called_a_heartbeat_is_an_event():

@@ -26,6 +26,8 @@ class Instruments:
         """Bring the metrics up to date."""
         metrics = self._metrics
         gateway.tally.repeats += self._since("repeats", "", sum(tail.partition.repeats for tail in gateway.tails))
+        evicted = self._since("evicted", "", sum(tail.partition.evicted for tail in gateway.tails))
+        metrics.counter(names.REPEAT_KEYS_EVICTED).inc(evicted)
         gateway.tally.report(metrics)
         followers = dict(gateway.hub.followers())
         metrics.counter(names.GATEWAY_COALESCED).inc(self._since("coalesced", "", gateway.hub.coalesced))

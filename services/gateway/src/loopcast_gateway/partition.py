@@ -36,6 +36,8 @@ class Partition:
         self._bounds = {"events": ring_events, "size": ring_bytes, "total": ring_total_bytes}
         self.repeats = 0
         """How many repeats were dropped, of every log that this was."""
+        self.evicted = 0
+        """How many emitters and ids were forgotten, so that a repeat of theirs would be shown."""
         self.generation = 0
         """Which log this is: one more after each :meth:`reset`."""
         self._begin()
@@ -98,7 +100,7 @@ class Partition:
             else:
                 self._floor = deliveries[0].offset - 1
         fresh: list[Entry] = []
-        before = digest.repeats.dropped
+        dropped, evicted = digest.repeats.dropped, digest.repeats.evicted
         for delivery in deliveries:
             entry = digest.read(delivery, number)
             if entry is None:
@@ -106,7 +108,8 @@ class Partition:
             else:
                 recent.push(entry)
                 fresh.append(entry)
-        self.repeats += digest.repeats.dropped - before
+        self.repeats += digest.repeats.dropped - dropped
+        self.evicted += digest.repeats.evicted - evicted
         self.fresh += len(fresh)
         last = deliveries[-1]
         self.tail = last.offset

@@ -32,9 +32,10 @@ class Instruments:
         self._metrics.gauge(defined.OTEL_OPEN_SPANS, partition=label).set(open_spans)
         self._metrics.gauge(defined.OTEL_WAITING, partition=label).set(waiting)
 
-    def ordered(self, *, repeats: int, missing: int) -> None:
-        """Repeats were dropped, and numbers given up."""
+    def ordered(self, *, repeats: int, evicted: int, missing: int) -> None:
+        """Repeats were dropped, emitters forgotten, and numbers given up."""
         self._metrics.counter(defined.OTEL_REPEATS).inc(repeats)
+        self._metrics.counter(defined.REPEAT_KEYS_EVICTED).inc(evicted)
         self._metrics.counter(defined.OTEL_MISSING).inc(missing)
 
     def exported(self, signal: Signal, items: int) -> None:

@@ -73,7 +73,7 @@ class Session:
         self._lag = Lag(time.time())
         self._reader: LogReader | None = None
         self._read_at = now
-        self._ordered = (0, 0)
+        self._ordered = (0, 0, 0)
 
     @property
     def is_failing(self) -> bool:
@@ -202,9 +202,10 @@ class Session:
         """The backend has all that was recorded up to then."""
         self._lag.reached(recorded)
         ordering, instruments = self._fold.ordering, self._setup.instruments
-        repeats, missing = ordering.repeats.dropped, ordering.counts.missing
-        instruments.ordered(repeats=repeats - self._ordered[0], missing=missing - self._ordered[1])
-        self._ordered = (repeats, missing)
+        now = (ordering.repeats.dropped, ordering.repeats.evicted, ordering.counts.missing)
+        repeats, evicted, missing = (after - before for before, after in zip(self._ordered, now, strict=True))
+        instruments.ordered(repeats=repeats, evicted=evicted, missing=missing)
+        self._ordered = now
         if time.monotonic() < self._report_due:
             return
         self._report_due = time.monotonic() + REPORT_SECONDS
