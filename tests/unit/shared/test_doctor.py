@@ -150,6 +150,7 @@ def metrics_of(service, *set_):
     ("service", "sign", "verdict", "words"),
     [
         ("recorder", (inventory.RECORDER_FAILING, 1, {"sink": "sqlite"}), "broken", ["sqlite", "sink_failing"]),
+        ("recorder", (inventory.RECORDER_FAILING, 1, {"sink": "jsonl"}), "broken", ["LOOPCAST_RECORDER_JSONL says"]),
         ("recorder", (inventory.RECORDER_LAG, 90, {"sink": "jsonl", "partition": "1"}), "unsure", ["jsonl", "90 s"]),
         ("otel-exporter", (inventory.OTEL_LAG, 61.4, {"partition": "0"}), "unsure", ["61 s", "LOOPCAST_OTLP_ENDPOINT"]),
         ("webhook-forwarder", (inventory.WEBHOOK_FAILING, 5, {"endpoint": "ci"}), "unsure", ["ci", "webhooks list"]),

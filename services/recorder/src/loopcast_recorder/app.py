@@ -27,7 +27,7 @@ from loopcast.metrics import (
     Metrics,
 )
 from loopcast.origins import Origins
-from loopcast.settings import RecorderSettings, load
+from loopcast.settings import PLACES, RecorderSettings, load
 from loopcast.telemetry import Telemetry
 from loopcast.topology import parse_age
 from loopcast_recorder.api import SinksOf, make_app
@@ -38,7 +38,7 @@ from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.jsonl_sink import JsonlSink
 from loopcast_recorder.lane import Lane, Thread
 from loopcast_recorder.line_retention import LineRetention
-from loopcast_recorder.postgres import PostgresDatabase
+from loopcast_recorder.postgres import PostgresDatabase, check_url
 from loopcast_recorder.readiness import watch_readiness
 from loopcast_recorder.retention import Retention
 from loopcast_recorder.sharing import Shared
@@ -168,7 +168,8 @@ def _age(setting: str) -> float:
 def _postgres(settings: RecorderSettings, metrics: Metrics) -> Sink | None:
     if settings.recorder_postgres == OFF:
         return None
-    connect = partial(PostgresDatabase, settings.recorder_postgres)
+    url = check_url(settings.recorder_postgres, PLACES["postgresql"])
+    connect = partial(PostgresDatabase, url)
     return DatabaseSink("postgresql", connect, _retention(settings, metrics), _now)
 
 

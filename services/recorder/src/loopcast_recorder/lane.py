@@ -21,6 +21,7 @@ from loopcast.broker.log import LogReader
 from loopcast.errors import BrokerError, LogChanged, StorageError
 from loopcast.lag import Lag, recorded_at
 from loopcast.position import Anchor
+from loopcast.settings import PLACES
 from loopcast.telemetry import Telemetry
 from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.opening import SILENCE_SECONDS, Opening
@@ -78,7 +79,7 @@ class Thread:
         except StorageError as error:
             self.instruments.failed()
             if not self._failed:
-                hint = "it is tried again; the log keeps the events"
+                hint = f"its place stands in {PLACES[self.sink.name]}; it is tried again, and the log has the events"
                 log.error("sink_failing", sink=self.sink.name, reason=str(error), hint=hint)  # noqa: TRY400 - no defect
             self._failed = True
             raise

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
-from loopcast.errors import StorageError
+from loopcast.errors import ConfigurationError, StorageError
 from loopcast_recorder.database import Row
 from loopcast_recorder.schema import Dialect
 
-__all__ = ["PostgresDatabase"]
+__all__ = ["PostgresDatabase", "check_url"]
 
 CONNECT_SECONDS = 10
 
@@ -57,6 +58,21 @@ class PostgresDatabase:
         """Let go. Safe to call again."""
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
+
+
+def check_url(url: str, name: str) -> str:
+    """
+    Return `url` if libpq can read it; `name` is where it was written.
+
+    Raises:
+        ConfigurationError: it cannot. Its own words have the whole of what it was given, so they are not shown.
+    """
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error:
+        example = "postgresql://user:password@host/database"
+        raise ConfigurationError(f"{name} is no address of a database: write it as {example}.") from None
+    return url
 
 
 @lru_cache(maxsize=256)

@@ -30,6 +30,7 @@ class Sink(Protocol):
     """
 
     name: str
+    """One of :data:`loopcast.settings.PLACES`."""
 
     def resume(self, partition: int) -> Position | None:
         """Forget what is not kept, and say up to where the partition is; None is from its beginning."""

@@ -16,6 +16,7 @@ from prometheus_client.samples import Sample
 from loopcast import metrics
 from loopcast.cli.findings import Finding, Verdict
 from loopcast.metrics import BUILD, Definition
+from loopcast.settings import PLACES
 
 __all__ = ["examine_metrics"]
 
@@ -25,7 +26,7 @@ LATE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Sign:
-    """A gauge that should not be above `bound`; the sentences are filled with its labels and its `value`."""
+    """A gauge that should not be above `bound`; the sentences have its labels, its `value` and a sink's `place`."""
 
     metric: Definition
     bound: float
@@ -40,7 +41,8 @@ _SIGNS = (
         0,
         "broken",
         "The sink {sink} does not take what it is given; the log keeps it meanwhile.",
-        "Its log says why (sink_failing): a full disk, a folder that is not there, a database that is away.",
+        "Its log says why (sink_failing): a full disk, a folder that is not there, a database that is away. "
+        "{place} says where it keeps events.",
     ),
     _Sign(
         metrics.RECORDER_LAG,
@@ -88,7 +90,8 @@ def examine_metrics(text: str) -> tuple[str, list[Finding]]:
     for sign in _SIGNS:
         for labels, value in _worst(families.get(sign.metric.name, [])).items():
             if value > sign.bound:
-                words = {**dict(labels), "value": value}
+                place = PLACES.get(dict(labels).get("sink", ""), "A setting of the recorder's")
+                words = {**dict(labels), "value": value, "place": place}
                 findings.append(Finding(service, sign.verdict, sign.found.format(**words), sign.do.format(**words)))
     return service, findings
 

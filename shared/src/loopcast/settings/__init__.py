@@ -23,10 +23,11 @@ from loopcast.settings.gateway import GatewaySettings
 from loopcast.settings.otel_exporter import OtelExporterSettings
 from loopcast.settings.producer import ProducerSettings
 from loopcast.settings.public import PublicSettings
-from loopcast.settings.recorder import RecorderSettings
+from loopcast.settings.recorder import PLACES, RecorderSettings
 from loopcast.settings.webhook_forwarder import WebhookForwarderSettings
 
 __all__ = [
+    "PLACES",
     "PREFIX",
     "SERVICES",
     "GatewaySettings",

@@ -6,10 +6,19 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from loopcast.settings.environment import PREFIX
 from loopcast.settings.public import PublicSettings
 from loopcast.topology import parse_age
 
-__all__ = ["RecorderSettings"]
+__all__ = ["PLACES", "RecorderSettings"]
+
+PLACES = {
+    "sqlite": f"{PREFIX}RECORDER_SQLITE",
+    "postgresql": f"{PREFIX}RECORDER_POSTGRES",
+    "jsonl": f"{PREFIX}RECORDER_JSONL",
+    "socket": f"{PREFIX}RECORDER_SOCKET",
+}
+"""The sinks, each with the variable that says where it keeps what it is given."""
 
 
 class RecorderSettings(PublicSettings):
