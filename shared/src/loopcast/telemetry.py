@@ -133,7 +133,8 @@ def _provider(service: str, version: str) -> TracerProvider:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise ConfigurationError(
-            "OTEL_* variables ask for the service's own traces: pip install 'loopcast[telemetry]', or unset them."
+            "OTEL_* variables ask for the service's own traces: unset them, or, in a checkout of Loopcast, "
+            "pip install './shared[telemetry]'."
         ) from None
     named = {"service.version": version}
     if not os.environ.get("OTEL_SERVICE_NAME"):

@@ -9,7 +9,7 @@ from loopcast.errors import LoopcastError
 
 __all__ = ["main"]
 
-NO_CLI = "The command line needs more than the SDK: pip install 'loopcast[cli]'\n"
+NO_CLI = "The command line needs more than the SDK: in a checkout of Loopcast, pip install './shared[cli]'\n"
 
 
 def main() -> None:

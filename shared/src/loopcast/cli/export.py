@@ -18,7 +18,7 @@ __all__ = ["TABLES", "run_export"]
 TABLES = ("events", "runs", "loops", "states", "actions", "evaluations", "usage", "experiments", "gaps")
 ROWS = 50_000
 """Rows held at once."""
-NO_ARROW = "Exporting needs pyarrow: pip install 'loopcast[export]'"
+NO_ARROW = "Exporting needs pyarrow: in a checkout of Loopcast, pip install './shared[export]'"
 
 
 def run_export(table: str, target: Path, *, experiment: str | None, sql: str, file: Path | None, data: Path) -> int:

@@ -43,7 +43,9 @@ def run_replay(
         BrokerUnavailable: no connection to the broker.
     """
     if importlib.util.find_spec("loopcast_otel_exporter") is None:
-        raise ConfigurationError("This needs the exporter's code: pip install loopcast-otel-exporter.")
+        raise ConfigurationError(
+            "This needs the exporter's code: in a checkout of Loopcast, pip install ./shared ./services/otel-exporter"
+        )
     # The same variables as the service's, so that the bytes are the same.
     os.environ.update(
         LOOPCAST_OTLP_ENDPOINT=to,

@@ -152,7 +152,10 @@ def drop(
 
 def _run(file: Path | None, amqp: str, work: Callable[[Operator], Awaitable[T]]) -> T:
     if importlib.util.find_spec("loopcast_webhook_forwarder") is None:
-        raise ConfigurationError("This needs the forwarder's code: pip install loopcast-webhook-forwarder.")
+        raise ConfigurationError(
+            "This needs the forwarder's code: "
+            "in a checkout of Loopcast, pip install ./shared ./services/webhook-forwarder"
+        )
     from loopcast.settings import WebhookForwarderSettings, load
     from loopcast_webhook_forwarder.operator import Operator
 

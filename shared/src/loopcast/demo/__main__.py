@@ -23,7 +23,7 @@ __all__ = ["main", "run_once"]
 EXPERIMENT = "demo"
 LOOP = "tune-prompt"
 PAUSE_SECONDS = 3.0
-NO_ENGINE = "The demo needs little-loops: pip install 'loopcast[demo]'\n"
+NO_ENGINE = "The demo needs little-loops: in a checkout of Loopcast, pip install './shared[demo]'\n"
 
 
 def main() -> None:
