@@ -1,4 +1,4 @@
-"""What `GET /v1/experiments/{e}/events` may be asked, of a gateway and of a recorder alike, checked. Pure."""
+"""What `GET /v1/experiments/{e}/events` and `/runs` may be asked, of gateway and recorder alike, checked. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ __all__ = [
     "BadQuery",
     "Order",
     "Query",
+    "RunQuery",
     "check_names",
     "places_of",
     "positions_of",
     "read_limit",
     "read_query",
+    "read_run_query",
 ]
 
 DEFAULT_LIMIT = 100
@@ -37,6 +39,7 @@ SEPARATOR = ","
 """Between the positions of several partitions, where they are one parameter."""
 
 PARAMETERS = ("after", "before", "since_ts", "until_ts", "limit", "order")
+RUN_PARAMETERS = ("limit", "open")
 
 
 class BadQuery(LoopcastError):
@@ -61,6 +64,15 @@ class Query:
     order: Order = "oldest"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQuery:
+    """Which runs, and at most how many."""
+
+    limit: int = DEFAULT_LIMIT
+    open: bool = False
+    """Only those that go on, or wait to."""
+
+
 def read_query(parameters: Mapping[str, str], covered: range, *, now: float | None = None) -> Query:
     """
     Read the parameters of a request for events in the partitions `covered`.
@@ -80,6 +92,20 @@ def read_query(parameters: Mapping[str, str], covered: range, *, now: float | No
         limit=read_limit(parameters),
         order=_order(parameters.get("order"), default="newest" if before else "oldest"),
     )
+
+
+def read_run_query(parameters: Mapping[str, str]) -> RunQuery:
+    """
+    Read the parameters of a request for runs.
+
+    Raises:
+        BadQuery: one is unknown or wrong.
+    """
+    check_names(parameters, RUN_PARAMETERS)
+    flag = parameters.get("open", "false")
+    if flag not in ("true", "false"):
+        raise BadQuery(f"open must be true (only runs that go on or wait to) or false, not {flag[:40]!r}.")
+    return RunQuery(limit=read_limit(parameters), open=flag == "true")
 
 
 def check_names(parameters: Mapping[str, str], names: Sequence[str]) -> None:

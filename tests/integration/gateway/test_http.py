@@ -215,6 +215,8 @@ async def test_runs_are_listed(start_gateway, feed):
     one = (await ask(gateway, "/v1/experiments/exp-1/runs")).json()
     everything = (await ask(gateway, "/v1/experiments/*/runs")).json()
     cut = (await ask(gateway, "/v1/experiments/*/runs", limit=1)).json()
+    going = (await ask(gateway, "/v1/experiments/*/runs", limit=2, open="true")).json()
+    unclear = await ask(gateway, "/v1/experiments/*/runs", open="yes")
 
     assert [("one", "completed"), ("two", "running")] == [
         (run["run"], run.get("status", "running")) for run in one["runs"]
@@ -222,6 +224,9 @@ async def test_runs_are_listed(start_gateway, feed):
     assert "draft" == one["runs"][1]["loops"][0]["state"]
     assert ["one", "three", "two"] == [run["run"] for run in everything["runs"]]
     assert (True, True, False) == (one["complete"], everything["complete"], cut["complete"])
+    # The one that ended spoke last, and takes none of the places.
+    assert (["three", "two"], True) == ([run["run"] for run in going["runs"]], going["complete"])
+    assert (422, True) == (unclear.status_code, "open must be true" in unclear.json()["detail"])
 
 
 async def test_a_run_s_trace_is_named_and_found(start_gateway, gateway):

@@ -180,12 +180,29 @@ async def test_all_runs_and_as_many_as_are_wanted(sink, get, tmp_path):
     assert [NAME] == [run["experiment_id"] for run in seen]
 
 
+async def test_runs_that_go_on_or_wait_to_and_no_others(sink, get):
+    """What ended takes no place of a list of open runs, however lately."""
+    begun = envelopes(lines("demo-parent"), experiment="mine", run="open", emitter="c" * 16)[:3]
+    sink.write(0, deliver(begun, offset=1000))
+    sink.write(0, deliver(envelopes(lines("demo-cycle"), experiment="mine", run="r", emitter="d" * 16), offset=2000))
+    everything = (await get("/v1/experiments/*/runs")).json()["runs"]
+    going = (await get("/v1/experiments/*/runs", open="true", limit=1)).json()
+    mine = (await get("/v1/experiments/mine/runs", open="true")).json()["runs"]
+    none = (await get(f"{PATH}/runs", open="true")).json()
+
+    assert (4, "open") == (len(everything), everything[1]["run"])
+    assert ([everything[1]], True) == (going["runs"], going["complete"])
+    assert ["open"] == [run["run"] for run in mine]
+    assert ([], True) == (none["runs"], none["complete"])
+
+
 @pytest.mark.parametrize(
     ("path", "query", "sentence"),
     [
         ("/v1/experiments/*/events", {}, "Name an experiment"),
         ("/v1/experiments/e/runs", {"limit": "0"}, "limit must be a number from 1 to 1000"),
         ("/v1/experiments/e/runs", {"status": "failed"}, "status"),
+        ("/v1/experiments/e/runs", {"open": "1"}, "open must be true"),
     ],
 )
 async def test_what_cannot_be_answered_is_not_answered_with_nothing(sink, get, path, query, sentence):

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 
 from loopcast.door import grants_of
 from loopcast.errors import BrokerError
-from loopcast.history_query import check_names, read_limit, read_query
+from loopcast.history_query import read_query, read_run_query
 from loopcast.routing import ANYWHERE, check_experiment
 from loopcast_gateway.entry import Entry
 from loopcast_gateway.openapi import RunList
@@ -50,18 +50,17 @@ def history_routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/v1/experiments/{experiment}/runs")
     async def runs(experiment: str, request: Request) -> Response:
-        """The runs of an experiment that go on, and those that ended lately."""
+        """The runs of an experiment that go on, and unless only those are wanted, those that ended lately."""
         name = _name(experiment)
         partitions = [gateway.tails[number].partition for number in gateway.hub.covered(name)]
-        check_names(request.query_params, ("limit",))
-        limit = read_limit(request.query_params)
+        query = read_run_query(request.query_params)
         wanted, now = None if name == ANYWHERE else name, time.time()
-        found = [run for one in partitions for run in one.digest.runs.of(wanted, now)]
+        found = [run for one in partitions for run in one.digest.runs.of(wanted, now) if run.open or not query.open]
         permit = grants_of(request).subscribe.permit
         found = [run for run in found if permit(run.experiment_id)]
         found.sort(key=lambda run: run.updated or "", reverse=True)
-        complete = len(found) <= limit and all(one.whole for one in partitions)
-        return Response(msgspec.json.encode(RunList(runs=found[:limit], complete=complete)), media_type=JSON)
+        complete = len(found) <= query.limit and all(one.whole for one in partitions)
+        return Response(msgspec.json.encode(RunList(runs=found[: query.limit], complete=complete)), media_type=JSON)
 
     @router.get("/v1/experiments/{experiment}/stream")
     async def stream(experiment: str, request: Request) -> Response:

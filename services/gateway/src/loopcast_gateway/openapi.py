@@ -70,6 +70,9 @@ _PLACES: Schema = {"$ref": "#/components/schemas/Positions"}
 _LIMIT = _parameter(
     "limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}, "At most so many."
 )
+_OPEN = _parameter(
+    "open", {"type": "boolean", "default": False}, "Only runs that go on or wait to, not those that ended."
+)
 _PAGE_PARAMETERS = [
     _parameter("after", _PLACES, "Events behind this position."),
     _parameter("before", _PLACES, "Events in front of this position. One of after and before at most."),
@@ -112,7 +115,7 @@ def document() -> Schema:
             "/v1/experiments/{experiment}/runs": {
                 "parameters": [_EXPERIMENT],
                 "get": _operation(
-                    "listRuns", "Runs that go on or ended lately.", _json("RunList"), [_LIMIT], query=True
+                    "listRuns", "Runs that go on or ended lately.", _json("RunList"), [_LIMIT, _OPEN], query=True
                 ),
             },
             "/v1/experiments/{experiment}/stream": {

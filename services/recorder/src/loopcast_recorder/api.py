@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from loopcast.auth import Authenticator
 from loopcast.door import Door, grants_of
 from loopcast.errors import InvalidExperiment, StorageError
-from loopcast.history_query import BadQuery, check_names, read_limit, read_query
+from loopcast.history_query import BadQuery, read_query, read_run_query
 from loopcast.origins import Origins
 from loopcast.routing import ANYWHERE, check_experiment, partition_of
 from loopcast_recorder.history import Gone, History, encode
@@ -53,9 +53,8 @@ def make_app(
 
     async def runs(request: Request) -> Response:
         name = _experiment(request)
-        check_names(request.query_params, ("limit",))
-        limit = read_limit(request.query_params)
-        listed, complete = await ask(lambda: history.runs(name, limit))
+        query = read_run_query(request.query_params)
+        listed, complete = await ask(lambda: history.runs(name, query))
         return _json({"runs": _permitted(request, listed), "complete": complete})
 
     async def events(request: Request) -> Response:

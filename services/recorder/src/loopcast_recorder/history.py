@@ -10,7 +10,8 @@ import msgspec
 
 from loopcast.errors import LoopcastError
 from loopcast.events import format_time
-from loopcast.history_query import Query
+from loopcast.history_query import Query, RunQuery
+from loopcast.outcome import RUNNING, WAITING
 from loopcast.position import Position, anchor_hash
 from loopcast.routing import ANYWHERE
 from loopcast_recorder.database import Database, Row
@@ -65,14 +66,20 @@ class History:
         ]
         return listed, len(rows) <= MAX_EXPERIMENTS
 
-    def runs(self, experiment: str, limit: int) -> tuple[list[dict[str, object]], bool]:
-        """The newest `limit` runs of `experiment` (`*` is all), the last active first, and whether these are all."""
-        where, given = ("", ()) if experiment == ANYWHERE else ("WHERE experiment = ?", (experiment,))
+    def runs(self, experiment: str, query: RunQuery) -> tuple[list[dict[str, object]], bool]:
+        """The runs of `experiment` (`*` is all) that are asked for, the last active first; whether these are all."""
+        tests: list[tuple[str, tuple[str, ...]]] = []
+        if experiment != ANYWHERE:
+            tests.append(("experiment = ?", (experiment,)))
+        if query.open:
+            tests.append(("status IN (?, ?)", (RUNNING, WAITING)))
+        where = f"WHERE {' AND '.join(test for test, _ in tests)}" if tests else ""
+        given = [value for _, values in tests for value in values]
         sql = f"SELECT experiment, {', '.join(_RUN)} FROM runs {where} ORDER BY last_n DESC LIMIT ?"  # noqa: S608
         with contextlib.closing(self._connect()) as database:
-            rows = database.rows(sql, (*given, limit + 1))
+            rows = database.rows(sql, (*given, query.limit + 1))
         names = ("experiment_id", *_RUN)
-        return [dict(zip(names, row, strict=True)) for row in rows[:limit]], len(rows) <= limit
+        return [dict(zip(names, row, strict=True)) for row in rows[: query.limit]], len(rows) <= query.limit
 
     def stats(self) -> dict[str, object]:
         """What there is: how much, how the runs stand, how far each partition is recorded, and what is missing."""

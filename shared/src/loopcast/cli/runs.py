@@ -15,11 +15,9 @@ from rich.text import Text
 from loopcast.cli.gateway import Gateway
 from loopcast.cli.moments import span
 from loopcast.cli.tables import print_table
+from loopcast.history_query import MAX_LIMIT
 
 __all__ = ["row_of", "run_runs"]
-
-MOST = 1000
-"""Runs that a gateway lists at the most."""
 
 COLUMNS = ("experiment", "run", "status", "loop", "state", "iteration", "for", "last event")
 _COLOURS = {
@@ -29,7 +27,6 @@ _COLOURS = {
     "failed": "red",
     "timed_out": "red",
 }
-OPEN = ("running", "awaiting_continuation")
 
 
 def run_runs(experiment: str, *, everything: bool, limit: int, json: bool, url: str, data: Path) -> int:
@@ -41,21 +38,18 @@ def run_runs(experiment: str, *, everything: bool, limit: int, json: bool, url: 
     """
     with Gateway(url, data) as gateway:
         # One that waits for a person all night stands behind all those that ended meanwhile.
-        answer = gateway.get(experiment, "runs", {"limit": limit if everything else MOST})
-    runs = [run for run in answer["runs"] if everything or run.get("status") in OPEN]
-    complete = answer.get("complete", True)
-    reading = not complete and len(answer["runs"]) < (limit if everything else MOST)
-    complete, runs = complete and len(runs) <= limit, runs[:limit]
+        answer = gateway.get(experiment, "runs", {"limit": limit} if everything else {"limit": limit, "open": "true"})
+    runs, complete = answer["runs"], answer.get("complete", True)
     if json:
         for run in runs:
             print(jsonlib.dumps(run, ensure_ascii=False))
     else:
         rows = (_texts(row_of(run, time.time())) for run in runs)
         print_table(COLUMNS, rows, empty="no runs" if everything else "nothing runs")
-    if reading:
+    if not complete and len(runs) < limit:
         print("There may be more: the gateway has not read the whole log yet.", file=sys.stderr)
     elif not complete:
-        more = "--limit shows more of them, " if limit < MOST else ""
+        more = "--limit shows more of them, " if limit < MAX_LIMIT else ""
         print(f"There may be more: {more}`loopcast query runs` the recorded ones.", file=sys.stderr)
     return 0
 
