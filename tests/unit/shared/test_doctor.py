@@ -120,6 +120,19 @@ def test_what_waits_in_a_spool_is_told(tmp_path):
     assert str(tmp_path / "spool") in finding.found
 
 
+def test_what_a_full_spool_dropped_is_told(tmp_path):
+    """Whether its process lives or not: how many, and which setting says how much it holds."""
+    transport = LoopcastTransport(NOWHERE, "exp", max_bytes=5_000)
+    for _ in range(100):
+        transport.send({"event": "a"})
+    finding = found(tmp_path)["spool"]
+    full = transport.close(0).stats.full
+
+    assert 0 < full < 100
+    assert f"{full} events were dropped" in finding.found
+    assert "LOOPCAST_SPOOL_MAX_BYTES" in finding.do
+
+
 def test_the_exit_code_and_json_are_for_scripts(tmp_path, capsys):
     """Broken is 1; `--json` gives every finding."""
     code = run_doctor(data=tmp_path, url=NOWHERE, gateway="", amqp="", ops=(), json=True)

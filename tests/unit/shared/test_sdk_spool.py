@@ -4,10 +4,12 @@ import json
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -125,7 +127,54 @@ def test_the_spool_loses_count_of_nothing(tmp_path, records, capacity, kind, act
     assert out + left == sorted(out + left)
     assert len(numbered) == len(out) + len(left) + dropped
     assert (0, 0, 0) == (len(spool), spool._size, spool.unreadable)
+    assert dropped == spool.dropped
     spool.close()
+
+
+@ON_DISK
+@given(st.booleans(), st.integers(200, 500), st.lists(st.tuples(st.integers(1, 15), st.integers(0, 4)), max_size=60))
+def test_the_next_process_knows_all_that_became_of_it(tmp_path_factory, oldest, capacity, steps):
+    """Killed at any moment, full or not, a batch in hand or not: the rest is there, in order, and what was dropped."""
+    root = tmp_path_factory.mktemp("spool")
+    spool = Spool(capacity, "drop_oldest" if oldest else "drop_newest", lambda: folder(root))
+    spool._segment_bytes = 150
+    dropped, settled = 0, []
+    for n, (length, action) in enumerate(steps):
+        dropped += spool.append(b"%03d" % n + b"x" * length)
+        if action == 1 and spool.batch is None:
+            batch(spool, 3, 60)
+        elif action == 4 and spool.batch is not None:
+            settled += spool.batch.records
+            spool.settle(len(spool.batch.records))
+    kept = sum(path.stat().st_size for path in root.glob("*/*.events"))
+    in_hand = spool.batch.records if spool.batch else []
+    expected = len(steps) - dropped - len(settled)
+    spool.forget()
+
+    assert kept <= capacity + 2 * 150 + sum(len(r) + HEAD_BYTES for r in in_hand)
+    if steps:
+        again = recovered(root)
+        left = drain(again, 2)
+        assert (expected, dropped, 0) == (len(left), again.dropped, again.damaged)
+        assert in_hand == left[: len(in_hand)]
+        assert settled + left == sorted(settled + left)
+        again.close()
+        assert [] == list(root.iterdir())
+
+
+def test_a_batch_that_is_stuck_does_not_keep_what_is_dropped(tmp_path):
+    """While the producer is away a batch is in hand for hours; the spool stays as small as it was told to."""
+    spool = Spool(1_000_000, "drop_oldest", lambda: folder(tmp_path))
+    sizes = []
+    for n in range(20_000):
+        spool.append(b"%d" % n + b"x" * 500)
+        if n == 0:
+            batch(spool)
+        if n % 1000 == 999:
+            sizes.append(sum(path.stat().st_size for path in tmp_path.glob("*/*.events")))
+
+    assert max(sizes) < 1_200_000
+    assert 20_000 == len(spool) + spool.dropped
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -261,7 +310,7 @@ def test_damage_in_a_left_over_spool_is_counted(tmp_path):
     assert len(frame(b"record 3")) == again.damaged
 
 
-@pytest.mark.parametrize("cursor", [b"", b"x" * 20, b"\0" * 20])
+@pytest.mark.parametrize("cursor", [b"", b"x" * 20, b"\0" * 20, b"x" * 28, b"\0" * 28])
 def test_a_cursor_that_is_damaged_repeats_and_loses_nothing(tmp_path, cursor):
     """Without a believable cursor everything is sent again: the same ids, which are known as repeats."""
     spool = Spool(1000, "drop_oldest", lambda: folder(tmp_path))
@@ -272,6 +321,20 @@ def test_a_cursor_that_is_damaged_repeats_and_loses_nothing(tmp_path, cursor):
     next(tmp_path.glob("*/cursor")).write_bytes(cursor)
 
     assert [b"a", b"b"] == drain(recovered(tmp_path))
+
+
+def test_a_cursor_of_the_version_before_is_read(tmp_path):
+    """What waits while the package is upgraded is sent from its place on; nothing was said then of what was dropped."""
+    spool = Spool(1000, "drop_oldest", lambda: folder(tmp_path))
+    spool.append(b"a")
+    spool.append(b"b")
+    spool.settle(len(batch(spool, 1)))
+    spool.forget()
+    place = struct.pack("<QQ", 1, len(frame(b"a")))
+    next(tmp_path.glob("*/cursor")).write_bytes(place + struct.pack("<I", crc32(place)))
+    again = recovered(tmp_path)
+
+    assert ([b"b"], 0) == (drain(again), again.dropped)
 
 
 def limited(program):

@@ -186,6 +186,49 @@ def test_what_lies_in_spools_is_listed(producer, spool):
     assert ("mine", True, None) == tuple(second[k] for k in ("experiment", "alive", "events"))
 
 
+@pytest.mark.parametrize("full", ["drop_oldest", "drop_newest"])
+def test_what_a_killed_process_had_dropped_is_told(producer, spool, full, caplog):
+    """A full spool and then SIGKILL: the next process sends the rest and tells how many were dropped, exactly."""
+    producer.script = [503] * 1000
+    run(
+        f"t = LoopcastTransport(url, 'e', 'r', max_bytes=100_000, full={full!r})\n"
+        "t.send({'n': 0})\nwhile not t.stats.retries: pass\n"
+        "for n in range(1, 2000): t.send({'n': n})\nos.kill(os.getpid(), signal.SIGKILL)",
+        producer.url,
+        end=-9,
+    )
+    listed = subprocess.run([Path(sys.executable).parent / "loopcast", "spool"], capture_output=True, text=True)
+    producer.script = []
+    producer.requests.clear()
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"n": "next"})
+    report = transport.close(10)
+    came = [event["data"]["n"] for event in events(producer)]
+
+    stats = report.stats
+    assert (True, 2000) == (report.complete, stats.inherited + stats.inherited_dropped)
+    assert 0 < stats.inherited == len(came) - 1
+    # The first was on its way; what is on its way is not dropped.
+    kept = stats.inherited - 1
+    assert [0, *(range(2000 - kept, 2000) if full == "drop_oldest" else range(1, kept + 1)), "next"] == came
+    assert f"{stats.inherited_dropped} dropped because it was full" in listed.stdout
+    assert f"{stats.inherited_dropped} events of a dead process were dropped" in caplog.text
+    assert [] == list(spool.glob("*.spool"))
+
+
+def test_dropping_is_said_while_it_happens_and_at_the_end(producer, spool, caplog):
+    """Not in the counters alone: one line while the producer is away, and one with the sum."""
+    producer.script = [503] * 1000
+    transport = LoopcastTransport(producer.url, "e", "r", max_bytes=20_000)
+    for n in range(1000):
+        transport.send({"n": n})
+    wait_for(lambda: any("events were dropped: the spool was full" in r.getMessage() for r in caplog.records))
+    full = transport.close(0).stats.full
+
+    assert 0 < full < 1000
+    assert f"{full} of 1000 events were dropped: the spool was full (LOOPCAST_SPOOL_MAX_BYTES" in caplog.text
+
+
 def test_a_full_disk_stops_no_loop(producer, spool):
     """No file may grow, as on a disk that is full: events wait in memory, counted, and all arrive in order."""
     producer.hold.clear()

@@ -210,25 +210,30 @@ def _spools() -> Finding:
     from loopcast.sdk.configuration import spool_folder
 
     root = spool_folder(None, os.environ)
-    waiting = {} if root is None else {path: _undelivered(path) for path in root.glob("*.spool")}
-    size, count = sum(waiting.values()), sum(map(bool, waiting.values()))
+    waiting = [] if root is None else [_undelivered(path) for path in root.glob("*.spool")]
+    size, count, dropped = sum(w[0] for w in waiting), sum(bool(w[0]) for w in waiting), sum(w[1] for w in waiting)
+    if dropped:
+        text = f"{dropped:,} events were dropped because the spool was full; {size:,} bytes wait under {root}."
+        do = "Let a spool hold more (LOOPCAST_SPOOL_MAX_BYTES), or find out why their producer is not reached."
+        return Finding("spool", "unsure", text, do)
     if not size:
         return Finding("spool", "ok", "No events wait on this machine.")
     do = "They are sent by their process while it runs, else by the next LoopcastTransport with the same LOOPCAST_URL."
     return Finding("spool", "unsure", f"{size:,} bytes of events wait in {count} spools under {root}.", do)
 
 
-def _undelivered(path: Path) -> int:
-    """Bytes of a spool behind its cursor; looking takes nothing from the process that has it."""
-    from loopcast.sdk.folder import SpoolFolder
+def _undelivered(path: Path) -> tuple[int, int]:
+    """Bytes of a spool behind its cursor, and events it dropped; looking takes nothing from the process that has it."""
+    from loopcast.sdk.folder import read_cursor
+    from loopcast.sdk.spool import SET_ASIDE
 
-    at, offset = SpoolFolder(path, -1, {}).read_cursor()
+    at, offset, dropped = read_cursor(path)
     size = 0
     for file in path.glob("*.events"):
         with contextlib.suppress(OSError, ValueError):  # Delivered and removed meanwhile; nobody's segment.
-            if (number := int(file.stem)) >= at:
+            if (number := int(file.stem)) >= at or number == SET_ASIDE:
                 size += file.stat().st_size - (offset if number == at else 0)
-    return max(0, size)
+    return max(0, size), dropped
 
 
 def _ask(method: str, url: str, **options: object) -> httpx.Response | str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from loopcast.sdk.configuration import spool_folder
-from loopcast.sdk.folder import everything
+from loopcast.sdk.folder import everything, read_cursor
 from loopcast.sdk.spool import Spool
 
 __all__ = ["spool"]
@@ -36,6 +36,7 @@ def _survey(root: Path) -> list[dict[str, object]]:
             "alive": folder is None,
             "bytes": sum(file.stat().st_size for file in path.glob("*.events")),
             "events": None,
+            "dropped": read_cursor(path).dropped,
         }
         if folder is not None:
             left = Spool.recover(folder)
@@ -47,4 +48,5 @@ def _survey(root: Path) -> list[dict[str, object]]:
 
 def _line(lying: dict[str, object]) -> str:
     state = "in use" if lying["alive"] else f"left over, {lying['events']} events"
-    return f"{lying['url']} {lying['experiment']} (process {lying['pid']}, {state}, {lying['bytes']} bytes)"
+    dropped = f", {lying['dropped']} dropped because it was full" if lying["dropped"] else ""
+    return f"{lying['url']} {lying['experiment']} (process {lying['pid']}, {state}, {lying['bytes']} bytes{dropped})"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Complaints", "Report", "Stats"]
+__all__ = ["FULL", "Complaints", "Report", "Stats"]
 
 EVERY_SECONDS = 60.0
+
+FULL = "the spool was full (LOOPCAST_SPOOL_MAX_BYTES says how much it holds, LOOPCAST_SPOOL_FULL what goes then)"
 
 
 class Stats(NamedTuple):
@@ -34,6 +36,8 @@ class Stats(NamedTuple):
     """Of those spooled, how many would not outlive this process: no spool, or the disk takes no more."""
     inherited: int
     """Events of processes that died, which this one sent in their place; not among those emitted."""
+    inherited_dropped: int
+    """Events of processes that died, which those had dropped because their spool was full; not among those emitted."""
     coerced: int
     """Values and keys that JSON has no place for and that were changed."""
     retries: int

@@ -4,8 +4,8 @@ The folder of one process's spool: where its events go, how far they have come; 
     <LOOPCAST_SPOOL_DIR>/<start in ns, hexadecimal>-<pid>-<random>.spool/
         lock            held (flock) by the process that writes or sends it: two never send the same spool
         about.json      address, experiment, process: what a later process needs to send it
-        cursor          how far it was delivered
-        <number>.events segments
+        cursor          how far it was delivered, and how many events were dropped because it was full
+        <number>.events segments; 00000000 is a copy of the batch on its way, where what came behind it was dropped
 
 A folder is made under a name with a dot and renamed when it is held, so that nobody takes it for a left-over before.
 The system lets go of the lock when the process ends, in whatever way.
@@ -21,6 +21,7 @@ import shutil
 import struct
 import time
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
 from loopcast.sdk.segments import FileSegment
@@ -30,14 +31,27 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["SpoolFolder", "everything", "left_over", "make_folder"]
+__all__ = ["Cursor", "SpoolFolder", "everything", "left_over", "make_folder", "read_cursor"]
 
 SUFFIX = ".spool"
 STALE_SECONDS = 60.0
 """A folder that was never finished is removed after this."""
 
-_CURSOR = struct.Struct("<QQ")
+_CURSOR = struct.Struct("<QQQ")
+_CURSOR_BEFORE = struct.Struct("<QQ")
+"""As it was when nothing was said of what was dropped."""
 _CHECK = struct.Struct("<I")
+
+
+class Cursor(NamedTuple):
+    """How far a spool was dealt with."""
+
+    number: int
+    """The segment."""
+    offset: int
+    """The place in it: everything before is delivered or dropped."""
+    dropped: int
+    """How many records were dropped because the spool was full."""
 
 
 class SpoolFolder:
@@ -62,21 +76,13 @@ class SpoolFolder:
         """The numbers of the segments that are there, in order."""
         return sorted(int(path.stem) for path in self.path.glob("*.events") if path.stem.isdigit())
 
-    def read_cursor(self) -> tuple[int, int]:
-        """(number, offset) that everything before is delivered; (0, 0) where that is not known."""
-        try:
-            raw = (self.path / "cursor").read_bytes()
-        except OSError:
-            return 0, 0
-        body = raw[: _CURSOR.size]
-        if len(raw) != _CURSOR.size + _CHECK.size or _CHECK.unpack(raw[_CURSOR.size :])[0] != crc32(body):
-            return 0, 0
-        number, offset = _CURSOR.unpack(body)
-        return number, offset
+    def read_cursor(self) -> Cursor:
+        """How far it was dealt with; all zero where that is not known."""
+        return read_cursor(self.path)
 
-    def write_cursor(self, number: int, offset: int) -> None:
-        """Everything before is delivered. Where it cannot be written, a later process sends some events again."""
-        body = _CURSOR.pack(number, offset)
+    def write_cursor(self, cursor: Cursor) -> None:
+        """Everything before is dealt with. Where it cannot be written, a later process sends some events again."""
+        body = _CURSOR.pack(*cursor)
         with contextlib.suppress(OSError):
             if self._cursor < 0:
                 self._cursor = os.open(self.path / "cursor", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -92,6 +98,20 @@ class SpoolFolder:
                 with contextlib.suppress(OSError):
                     os.close(file)
         self._cursor = self._lock = -1
+
+
+def read_cursor(path: Path) -> Cursor:
+    """The cursor of the spool at `path`, whoever holds it; all zero where none can be believed."""
+    try:
+        raw = (path / "cursor").read_bytes()
+    except OSError:
+        return Cursor(0, 0, 0)
+    for kind in (_CURSOR, _CURSOR_BEFORE):
+        body = raw[: kind.size]
+        if len(raw) == kind.size + _CHECK.size and _CHECK.unpack(raw[kind.size :])[0] == crc32(body):
+            number, offset, *dropped = kind.unpack(body)
+            return Cursor(number, offset, sum(dropped))
+    return Cursor(0, 0, 0)
 
 
 def make_folder(root: Path, about: dict[str, object]) -> SpoolFolder:

@@ -39,7 +39,7 @@ def make_for(settings: Configuration) -> Callable[[], SpoolFolder] | None:
 
 def inherit(settings: Configuration) -> list[tuple[str, Spool]]:
     """
-    The spools of dead processes whose events go to the same producer, oldest first, now held by this one.
+    The spools of dead processes that left events for the same producer, or dropped some, oldest first, now held here.
 
     Only to the same address: another producer, and whoever holds its token, has no business with these events.
     """
@@ -49,7 +49,7 @@ def inherit(settings: Configuration) -> list[tuple[str, Spool]]:
     with contextlib.suppress(OSError):
         for folder in left_over(settings.spool, settings.base):
             spool = Spool.recover(folder)
-            if len(spool):
+            if len(spool) or spool.dropped:
                 found.append((str(folder.about.get("path")), spool))
             else:
                 spool.close()

@@ -28,6 +28,8 @@ class Segment(Protocol):
     number: int
     waiting: int
     """Records in it that were not taken yet; kept by the spool."""
+    begins: int
+    """Where the first of them was when it was found."""
 
     def append(self, record: bytes) -> bool:
         """Add `record` in a frame, wholly or, where that cannot be, not at all: False."""
@@ -71,6 +73,7 @@ class FileSegment:
         self.size = os.fstat(self._file).st_size
         self._synced = self.size
         self.waiting = 0
+        self.begins = 0
         self.error = ""
         os.lseek(self._file, self.size, os.SEEK_SET)
 
@@ -131,6 +134,7 @@ class MemorySegment:
         self._starts: list[int] = []
         self.size = 0
         self.waiting = 0
+        self.begins = 0
 
     def append(self, record: bytes) -> bool:
         """Add `record`. It gets its frame when somebody reads, so that the caller does not wait for the checksum."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from loopcast.sdk.counters import Complaints
+from loopcast.sdk.counters import FULL, Complaints
 from loopcast.sdk.heart import Heart
 from loopcast.sdk.post import Post
 from loopcast.sdk.spool import Batch, Spool
@@ -77,6 +77,9 @@ class Sender:
         self.accepted = 0
         self.refused = 0
         self.inherited = 0
+        self.inherited_dropped = 0
+        self._told = 0
+        """How many dropped events the log knows of."""
         self.retries = 0
         self.error = ""
 
@@ -141,8 +144,8 @@ class Sender:
         if now >= self._look:
             self._look = now + INHERIT_SECONDS
             self._inherited += self._inherit()
-        if self._own.error:
-            self._complain(f"{self._alone()}.")
+        if self._own.error or self._own.dropped > self._told:
+            self._complain()
         path, spool = next((s for s in self._inherited if s[0] == self._path), (self._path, self._own))
         batch = self._next_batch(spool)
         if batch is not None:
@@ -165,7 +168,12 @@ class Sender:
     def _finish(self, path: str, spool: Spool) -> None:
         self._inherited.remove((path, spool))
         if spool.damaged:
-            self._complain(f"{spool.damaged} bytes of a dead process's spool were damaged")
+            self._complain(f"{spool.damaged} bytes of a dead process's spool were damaged.")
+        if spool.dropped and not len(spool):
+            # With what is left in it the spool stays, and so does its count.
+            self._complain(f"{spool.dropped} events of a dead process were dropped: {FULL}.")
+            with self._lock:
+                self.inherited_dropped += spool.dropped
         spool.close()
 
     def _rest(self) -> None:
@@ -246,9 +254,8 @@ class Sender:
             self.error = reason
             waiting = len(spool)
         if says:
-            more = f" {self._alone()}." if self._own.error else ""
             where = f"{self._post.address} (LOOPCAST_URL)"
-            self._complain(f"{waiting} events wait, {where} does not take them: {reason}.{more}")
+            self._complain(f"{waiting} events wait, {where} does not take them: {reason}.")
         # Jitter against a herd, not a secret.
         wait = pause(tries, seconds, random.random())  # noqa: S311
         if wait > SYNC_SECONDS:
@@ -257,7 +264,7 @@ class Sender:
 
     def _alone(self) -> str:
         waiting, error = self._in_memory(), self._own.error
-        return f"{waiting} events wait in memory alone, the spool (LOOPCAST_SPOOL_DIR) does not take them: {error}"
+        return f"{waiting} events wait in memory alone, the spool (LOOPCAST_SPOOL_DIR) does not take them: {error}."
 
     def _sync(self) -> None:
         with contextlib.suppress(OSError):  # It is in the page cache, which outlives the process at least.
@@ -267,9 +274,16 @@ class Sender:
         with self._lock:
             return self._own.in_memory
 
-    def _complain(self, sentence: str) -> None:
-        if self._complaints.may_speak(time.monotonic()):
-            log.warning("loopcast: %s", sentence)
+    def _complain(self, *sentences: str) -> None:
+        """Say `sentences`, and what else is wrong, unless something was said a moment ago."""
+        if not self._complaints.may_speak(time.monotonic()):
+            return
+        if self._own.error:
+            sentences += (self._alone(),)
+        if (dropped := self._own.dropped) > self._told:
+            self._told = dropped
+            sentences += (f"{dropped} events were dropped: {FULL}.",)
+        log.warning("loopcast: %s", " ".join(sentences))
 
     def _close(self) -> None:
         self._post.close()

@@ -10,18 +10,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import accumulate
 from typing import NamedTuple
 
-from loopcast.sdk.folder import SpoolFolder
-from loopcast.sdk.framing import HEAD_BYTES, unframe
+from loopcast.sdk.folder import Cursor, SpoolFolder
+from loopcast.sdk.framing import HEAD_BYTES, frame, unframe
 from loopcast.sdk.segments import MemorySegment, Segment
 
-__all__ = ["Batch", "Spool"]
+__all__ = ["SET_ASIDE", "Batch", "Spool"]
 
 MAX_SEGMENT_BYTES = 4 * 1024 * 1024
 MIN_SEGMENT_BYTES = 64 * 1024
 DISK_AGAIN_SECONDS = 5.0
 """How long after the disk refused it is tried again."""
+SET_ASIDE = 0
+"""The number of the segment that holds a copy of what is taken, where what came behind it was dropped."""
 
 
 class Batch(NamedTuple):
@@ -37,7 +40,8 @@ class Spool:
     Not thread-safe: its owner holds a lock; :meth:`load` alone is called without it.
 
     Records that were taken stay counted until they are settled, because until then they are neither delivered nor
-    lost; they are never the ones to go when it is full. One batch is taken at a time.
+    lost; they are never the ones to go when it is full. One batch is taken at a time. While the producer is away a
+    batch stays taken for hours: what is dropped behind it leaves the disk all the same.
 
     Args:
         capacity: bytes, frames included.
@@ -67,6 +71,8 @@ class Spool:
         self._taken = 0
         self.gone = 0
         """How many records have left, delivered or dropped, since the beginning."""
+        self.dropped = 0
+        """How many were dropped because it was full. Kept on the disk, so that a process that is killed has told it."""
         self.damaged = 0
         """Bytes that could not be read back."""
         self.unreadable = 0
@@ -122,6 +128,7 @@ class Spool:
         if self._size + cost > self._capacity:
             dropped = self._make_room(cost) if self._drop_oldest else 0
             if self._size + cost > self._capacity:
+                self._count_dropped(1)
                 return dropped + 1
         tail = self._tail
         if tail is None or tail.size + cost > self._segment_bytes or not (tail.durable or self._stays_in_memory()):
@@ -177,7 +184,8 @@ class Spool:
         self.gone += count
         if count < len(batch.records):
             self.batch = Batch(batch.records[count:], batch.ends[count:], batch.segment)
-            self._commit(batch.segment, batch.ends[count - 1])
+            if batch.segment.number != SET_ASIDE:
+                self._commit(batch.segment, batch.ends[count - 1])
         else:
             self.batch = None
             self._commit(self._skip(), self._offset)
@@ -226,7 +234,7 @@ class Spool:
         """
         spool = cls(0, "drop_newest")
         spool._folder = folder
-        number, offset = folder.read_cursor()
+        number, offset, spool.dropped = folder.read_cursor()
         for found in folder.numbers():
             try:
                 segment = folder.segment(found)
@@ -235,7 +243,7 @@ class Spool:
                 spool.damaged += 1
                 continue
             start = min(offset, segment.size) if found == number else 0
-            if found < number:
+            if SET_ASIDE < found < number:
                 segment.delete()
                 continue
             whole = unframe(content[start:], len(content), last=True)
@@ -247,6 +255,7 @@ class Spool:
         if not self._segments:
             self._reading, self._offset = segment, start
         self._segments.append(segment)
+        segment.begins = start
         segment.waiting = len(records)
         self.waiting += len(records)
         self._size += sum(map(len, records)) + HEAD_BYTES * len(records)
@@ -303,7 +312,6 @@ class Spool:
             segment = self._skip()
             batch, damaged = self.load((segment, self._offset), 1, 4096)
             if not batch.records:
-                dropped += segment.waiting
                 self._give_up(segment)
                 continue
             self.damaged += damaged
@@ -313,9 +321,37 @@ class Spool:
             self.gone += 1
             self._size -= len(batch.records[0]) + HEAD_BYTES
             dropped += 1
-        if dropped and self.batch is None:
-            self._commit(self._skip(), self._offset)
+        self._count_dropped(dropped)
         return dropped
+
+    def _count_dropped(self, count: int) -> None:
+        """Remember, on the disk too, that so many went by policy."""
+        self.dropped += count
+        if count and self._reading is not None and self._set_aside():
+            self._commit(self._skip(), self._offset)
+
+    def _set_aside(self) -> bool:
+        """
+        Have what is taken in a segment of its own, so that the cursor may go past what is dropped behind it.
+
+        The next process finds it there and sends it first. False where the disk does not take it: then nothing that was
+        dropped leaves the disk before the batch is settled.
+        """
+        batch = self.batch
+        if batch is None or not batch.segment.durable or batch.segment.number == SET_ASIDE:
+            return True
+        assert self._folder is not None
+        try:
+            segment = self._folder.segment(SET_ASIDE)
+        except OSError:
+            return False
+        if segment.size or not segment.write(b"".join(map(frame, batch.records))):
+            segment.delete()
+            return False
+        ends = accumulate(len(record) + HEAD_BYTES for record in batch.records)
+        self.batch = Batch(batch.records, list(ends), segment)
+        self._segments.appendleft(segment)
+        return True
 
     def _give_up(self, segment: Segment) -> None:
         """What is left in `segment` cannot be read."""
@@ -336,18 +372,22 @@ class Spool:
             following = next((s for s in self._segments if s.number > reading.number), None)
             if following is None:
                 break
-            reading, self._offset = following, 0
+            reading, self._offset = following, following.begins
         self._reading = reading
         return reading
 
     def _commit(self, reading: Segment, offset: int) -> None:
-        """Everything before is dealt with: remember it, delete what holds nothing else."""
-        while self._segments and (self._segments[0].number < reading.number or self._is_spent(self._segments[0])):
-            segment = self._segments.popleft()
-            self._tail = None if segment is self._tail else self._tail
-            segment.delete()
+        """Everything before is dealt with, but for what is taken: remember it, delete what holds nothing else."""
+        held = None if self.batch is None else self.batch.segment
+        for segment in list(self._segments):
+            if segment.number >= reading.number and not self._is_spent(segment):
+                break
+            if segment is not held:
+                self._segments.remove(segment)
+                self._tail = None if segment is self._tail else self._tail
+                segment.delete()
         if self._folder is not None:
-            self._folder.write_cursor(reading.number, offset)
+            self._folder.write_cursor(Cursor(reading.number, offset, self.dropped))
 
     def _is_spent(self, segment: Segment) -> bool:
         """Whether everything in the last segment is dealt with, and it is not small enough to go on with."""

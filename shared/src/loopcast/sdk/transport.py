@@ -298,6 +298,7 @@ class LoopcastTransport:
             unsaved=unsaved,
             in_memory=self._spool.in_memory,
             inherited=sender.inherited,
+            inherited_dropped=sender.inherited_dropped,
             coerced=sum(stamper.coerced for stamper in self._stampers),
             retries=sender.retries,
             error=sender.error,
@@ -305,6 +306,8 @@ class LoopcastTransport:
 
     def _say_what_is_left(self, stats: Stats, place: str) -> None:
         import logging
+
+        from loopcast.sdk.counters import FULL
 
         log = logging.getLogger("loopcast")
         if stats.spooled:
@@ -315,6 +318,8 @@ class LoopcastTransport:
                 place,
                 stats.error,
             )
+        if stats.full:
+            log.warning("loopcast: %d of %d events were dropped: %s.", stats.full, stats.emitted, FULL)
         if stats.unsaved:
             log.warning("loopcast: %d of %d events are lost: %s", stats.unsaved, stats.emitted, stats.error)
 
