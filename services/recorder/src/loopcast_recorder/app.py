@@ -38,15 +38,15 @@ from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.jsonl_sink import JsonlSink
 from loopcast_recorder.lane import Lane, Thread
 from loopcast_recorder.line_retention import LineRetention
-from loopcast_recorder.postgres import PostgresDatabase, check_url
 from loopcast_recorder.readiness import watch_readiness
 from loopcast_recorder.retention import Retention
-from loopcast_recorder.sharing import Shared
 from loopcast_recorder.sinks import Sink
 from loopcast_recorder.socket_sink import SocketSink
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+    from loopcast_recorder.sharing import Shared
 
 __all__ = ["build", "service_of"]
 
@@ -99,6 +99,8 @@ def service_of(settings: RecorderSettings) -> Service:
     lanes = [lane_of(thread, number) for thread in threads for number in range(topology.partitions)]
     shares: list[Shared] = []
     if postgres is not None:
+        from loopcast_recorder.sharing import Shared
+
         threads.append(thread_of(postgres))
         shares.append(Shared(settings.amqp_url, topology.partitions, partial(lane_of, threads[-1]), name=NAME))
 
@@ -138,6 +140,9 @@ def _history(settings: RecorderSettings, authenticator: Authenticator, sinks: Si
     """What the public port serves; nothing where there is no database to ask."""
     connect: Callable[[], Database]
     if settings.recorder_postgres != OFF:
+        # The driver of a database, and the lease's client: only for those who have one.
+        from loopcast_recorder.postgres import PostgresDatabase
+
         connect = partial(PostgresDatabase, settings.recorder_postgres, read_only=True)
     elif settings.recorder_sqlite != OFF:
         connect = partial(SqliteReader, Path(settings.recorder_sqlite))
@@ -168,6 +173,8 @@ def _age(setting: str) -> float:
 def _postgres(settings: RecorderSettings, metrics: Metrics) -> Sink | None:
     if settings.recorder_postgres == OFF:
         return None
+    from loopcast_recorder.postgres import PostgresDatabase, check_url
+
     url = check_url(settings.recorder_postgres, PLACES["postgresql"])
     connect = partial(PostgresDatabase, url)
     return DatabaseSink("postgresql", connect, _retention(settings, metrics), _now)

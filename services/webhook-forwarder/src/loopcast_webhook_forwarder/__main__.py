@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from loopcast.lifecycle import command
-from loopcast_webhook_forwarder.app import build
+from loopcast.starting import start
 
 __all__ = ["main"]
 
 
 def main() -> NoReturn:
     """Run until SIGTERM."""
-    command(build)
+    start("loopcast_webhook_forwarder.app")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,10 +17,12 @@ from loopcast.auth.api_keys import ApiKeys, is_api_key, read_api_keys
 from loopcast.auth.grants import ANYBODY, Grants
 from loopcast.auth.jwks import Jwks
 from loopcast.auth.keys import KeyRing, VerificationKey
-from loopcast.auth.tokens import Rules, verify
 from loopcast.errors import ConfigurationError, InvalidToken, KeysUnavailable
 from loopcast.metrics import Metrics
 from loopcast.settings import PublicSettings
+
+if TYPE_CHECKING:
+    from loopcast.auth.tokens import Rules
 
 __all__ = ["Authenticator"]
 
@@ -46,13 +49,8 @@ class Authenticator:
         """Whether a client that shows nothing is refused."""
         self._clock = clock
         self._metrics = metrics
-        self._rules = Rules(
-            audience=settings.jwt_audience,
-            issuer=settings.jwt_issuer,
-            leeway=settings.jwt_leeway_seconds,
-            publish_claim=settings.jwt_publish_claim,
-            subscribe_claim=settings.jwt_subscribe_claim,
-        )
+        # At the start, not at the first token; and not at all where nothing is asked for.
+        self._rules = _rules(settings) if self.asks else None
         self._ring = KeyRing.of_secrets(settings.jwt_secrets)
         self._verified: OrderedDict[str, Grants] = OrderedDict()
         self._path = settings.api_keys_file
@@ -128,11 +126,17 @@ class Authenticator:
         known = self._verified.get(credential)
         if known is not None and known.expires is not None and now < known.expires:
             return known
-        grants = verify(credential, self._ring, self._rules, now=now)
+        grants = self._verify(credential, now)
         self._verified[credential] = grants
         if len(self._verified) > _REMEMBERED:
             self._verified.popitem(last=False)
         return grants
+
+    def _verify(self, token: str, now: float) -> Grants:
+        from loopcast.auth.tokens import verify
+
+        assert self._rules is not None
+        return verify(token, self._ring, self._rules, now=now)
 
     def _make_jwks(self, settings: PublicSettings) -> Jwks:
         def fetched(good: bool) -> None:
@@ -166,6 +170,19 @@ class Authenticator:
             else:
                 log.info("api_keys_read", keys=len(self._api_keys.names))
                 self._metrics.counter(names.AUTH_API_KEYS, result="taken").inc()
+
+
+def _rules(settings: PublicSettings) -> Rules:
+    """What is asked of tokens. With it comes cryptography, a good part of a start."""
+    from loopcast.auth.tokens import Rules
+
+    return Rules(
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway=settings.jwt_leeway_seconds,
+        publish_claim=settings.jwt_publish_claim,
+        subscribe_claim=settings.jwt_subscribe_claim,
+    )
 
 
 def _signature(path: Path | None) -> tuple[int, int, int] | None:

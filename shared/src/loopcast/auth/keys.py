@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import jwt
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+if TYPE_CHECKING:
+    import jwt
 
 __all__ = ["MAX_KEYS", "MIN_SECRET_BYTES", "BadKeys", "KeyRing", "VerificationKey", "read_jwks"]
 
@@ -84,6 +86,10 @@ def read_jwks(document: bytes) -> tuple[VerificationKey, ...]:
 
 
 def _read(entry: Mapping[str, object]) -> VerificationKey | None:
+    # With them comes all of cryptography, which a service that checks no tokens starts without.
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
     kind, key_id = entry.get("kty"), entry.get("kid")
     algorithm = _ALGORITHM.get((str(kind), str(entry.get("crv")) if kind == "EC" else None))
     operations = entry.get("key_ops")

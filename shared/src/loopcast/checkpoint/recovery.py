@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 from loopcast.broker.interface import Client, Delivery, StreamOffset
 from loopcast.broker.log import LogReader
-from loopcast.checkpoint.lease import Lease
 from loopcast.checkpoint.record import Record, choose
 from loopcast.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from loopcast.checkpoint.lease import Lease
 
 __all__ = ["read_until", "take_over"]
 

@@ -25,7 +25,14 @@ TraceUrl = Annotated[str, AfterValidator(check_trace_url)]
 class ServiceSettings(BaseSettings):
     """What every service reads."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        # Every service knows the names of all settings, and reads one class: the validators of the others are not made.
+        defer_build=True,
+    )
 
     amqp_url: str = Field(
         "amqp://guest:guest@127.0.0.1:5672/",
