@@ -54,8 +54,8 @@ READERS = {
     "want to watch a loop": "[the README](../README.md), then [the SDK](sdk.md) or [the relays](relays.md), and "
     "[the command line](command-line.md)",
     "write a client": "[the protocol](protocol.md), [what to do so that nothing is missed](architecture/resume.md), "
-    "[what an event is](architecture/events.md); for machines [asyncapi.yaml](asyncapi.yaml) and a gateway's "
-    "`/v1/openapi.json`",
+    "[what an event is](architecture/events.md); for machines [asyncapi.yaml](asyncapi.yaml) and a gateway's or a "
+    "producer's `/v1/openapi.json`",
     "operate it": "[deploying](../deploy/README.md), [configuration](configuration.md), [security](security.md), "
     "[sizing](sizing.md), [metrics](metrics.md), [runbooks](operations/runbooks.md), "
     "[the services' own traces](operations/telemetry.md)",

@@ -289,8 +289,9 @@ def test_a_client_that_goes_away_is_forgotten(producer):
 
 
 def test_openapi_documents_both_addresses(producer):
-    """The document has both routes with their content types, answers and headers."""
-    document = httpx.get(f"{producer.url}/openapi.json").json()
+    """The document has both routes with their content types, answers and headers, and is at two addresses itself."""
+    document = httpx.get(f"{producer.url}/v1/openapi.json").json()
+    assert document == httpx.get(f"{producer.url}/openapi.json").json()
 
     operations = [document["paths"][path]["post"] for path in ("/v1/experiments/{experiment}/events", "/v1/events")]
     for operation in operations:

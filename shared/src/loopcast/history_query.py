@@ -15,6 +15,7 @@ __all__ = [
     "MAX_LIMIT",
     "MAX_TS",
     "PARAMETERS",
+    "RUN_PARAMETERS",
     "SEPARATOR",
     "BadQuery",
     "Order",

@@ -23,9 +23,10 @@ OPERATIONS = [path for path in openapi.document()["paths"] if not path.endswith(
 def test_it_is_served(gateway):
     """The description that is tested is the one that is served, and so is the one of the sockets."""
     served = httpx.get(f"{gateway.http}/v1/openapi.json")
+    alias = httpx.get(f"{gateway.http}/openapi.json")
     sockets = httpx.get(f"{gateway.http}/v1/asyncapi.json")
 
-    assert openapi.document() == served.json()
+    assert openapi.document() == served.json() == alias.json()
     assert "3.0.0" == sockets.json()["asyncapi"]
 
 

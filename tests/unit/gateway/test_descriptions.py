@@ -6,7 +6,7 @@ import re
 import jsonschema
 import pytest
 
-from loopcast.history_query import PARAMETERS
+from loopcast.history_query import PARAMETERS, RUN_PARAMETERS
 from loopcast_gateway import asyncapi, openapi
 from loopcast_gateway.protocol import COMMANDS, FRAMES, Gap, Subscribe, encode
 from loopcast_gateway.query import STREAM_PARAMETERS
@@ -51,6 +51,7 @@ def test_parameters_are_those_that_are_read():
     }
 
     assert PARAMETERS == named["/v1/experiments/{experiment}/events"]
+    assert RUN_PARAMETERS == named["/v1/experiments/{experiment}/runs"]
     assert STREAM_PARAMETERS == named["/v1/experiments/{experiment}/stream"]
 
 

@@ -11,13 +11,14 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from loopcast.descriptions import OPENAPI, OPENAPI_ALIAS
 from loopcast.door import Door, grants_of
 from loopcast.errors import BrokerError, InvalidExperiment
 from loopcast.history_query import BadQuery
 from loopcast_gateway import asyncapi, openapi
 from loopcast_gateway.history_api import gone, history_routes, unavailable
 from loopcast_gateway.login import SESSION, add_session
-from loopcast_gateway.openapi import DESCRIPTION, Experiments
+from loopcast_gateway.openapi import Experiments
 from loopcast_gateway.pages import Gone
 from loopcast_gateway.problems import JSON, problem
 from loopcast_gateway.trace_api import trace_routes
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["make_app"]
 
-DESCRIPTIONS = frozenset({DESCRIPTION, asyncapi.DESCRIPTION})
+_DESCRIBED = openapi.document()
+DESCRIPTIONS = {OPENAPI: _DESCRIBED, OPENAPI_ALIAS: _DESCRIBED, asyncapi.DESCRIPTION: asyncapi.document()}
+"""What this service is, for machines, by path."""
 MAX_EXPERIMENTS = 10_000
 _SCRIPT = "text/javascript; charset=utf-8"
 _SCRIPTS = (
@@ -56,7 +59,7 @@ PAGE_HEADERS = {
 def make_app(gateway: Gateway) -> ASGIApp:
     """The ASGI application of the public port, WebSockets not included."""
     app = FastAPI(title="Loopcast gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    for path, text in ((DESCRIPTION, openapi.document()), (asyncapi.DESCRIPTION, asyncapi.document())):
+    for path, text in DESCRIPTIONS.items():
         app.add_api_route(path, _fixed(msgspec.json.encode(text)), include_in_schema=False)
 
     @app.get("/v1/experiments")
@@ -96,7 +99,7 @@ def _opened(method: str, path: str) -> bool:
 def _handle_errors(app: FastAPI, gateway: Gateway) -> None:
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, "http", str(error.detail), f"{error.detail}: see /v1/openapi.json.")
+        return problem(error.status_code, "http", str(error.detail), f"{error.detail}: see {OPENAPI}.")
 
     @app.exception_handler(BadQuery)
     async def query(_: Request, error: BadQuery) -> Response:

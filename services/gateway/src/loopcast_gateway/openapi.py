@@ -1,5 +1,5 @@
 """
-What the HTTP side is, as OpenAPI 3.1: served at `/v1/openapi.json`.
+What the HTTP side is, as OpenAPI 3.1: served where :mod:`loopcast.descriptions` says.
 
 Written here rather than derived from the routes, because they answer with bytes that are made without models; a test
 compares the two, and another one calls every operation with what its description allows and what it does not.
@@ -19,9 +19,7 @@ from loopcast_gateway.open_runs import Run
 from loopcast_gateway.schemas import Schema, components
 from loopcast_gateway.trace_api import MAX_ATTEMPT, TraceOfRun
 
-__all__ = ["DESCRIPTION", "Experiments", "RunList", "document"]
-
-DESCRIPTION = "/v1/openapi.json"
+__all__ = ["Experiments", "RunList", "document"]
 
 
 class Experiments(msgspec.Struct):

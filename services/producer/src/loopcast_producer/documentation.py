@@ -1,4 +1,4 @@
-"""What `/openapi.json` says, and the answer to every address that is none: FastAPI's part of the public port."""
+"""What `/v1/openapi.json` says, and the answer to every address that is none: FastAPI's part of the public port."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from fastapi import FastAPI, Path, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
+from loopcast.descriptions import OPENAPI, OPENAPI_ALIAS
 from loopcast_producer.problems import PROBLEM_JSON, Refusal, method_not_allowed, not_found
 from loopcast_producer.receipt import MAX_STREAM_RESULTS
 from loopcast_producer.schemas import BODIES, EXAMPLES, HEARTBEAT, ID, RUN, TRACEPARENT, Schema
@@ -75,7 +77,13 @@ HEADERS: dict[str, tuple[Schema, str]] = {
 def documented_app() -> FastAPI:
     """The application behind the API: it documents the two addresses and never answers them."""
     # The pages that FastAPI has for people load their script from somewhere else.
-    app = FastAPI(title="Loopcast producer", version=version("loopcast-producer"), docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Loopcast producer",
+        version=version("loopcast-producer"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=OPENAPI,
+    )
 
     async def publish_to_experiment(experiment: Annotated[str, Path(json_schema_extra=ID)]) -> Response:
         raise HTTPException(404, experiment)
@@ -100,6 +108,11 @@ def documented_app() -> FastAPI:
         responses={status: _answer(status, text) for status, text in STATUSES.items()},
         openapi_extra={"requestBody": HEARTBEAT},
     )
+
+    @app.get(OPENAPI_ALIAS, include_in_schema=False)
+    async def described() -> Response:
+        return JSONResponse(app.openapi())
+
     app.add_exception_handler(HTTPException, _not_here)
     return app
 
