@@ -13,14 +13,13 @@ import msgspec
 from loopcast.broker.interface import Delivery, Message
 from loopcast.events import format_time
 from loopcast.ids import uuid7
+from loopcast.intervals import PULSE_SECONDS
 from loopcast.routing import experiment_word
 from loopcast.topology import APP_ID, CLOUDEVENT, HEARTBEAT
 
-__all__ = ["EVERY_SECONDS", "SILENT_SECONDS", "Pulse", "from_delivery", "to_message"]
+__all__ = ["SILENT_SECONDS", "Pulse", "from_delivery", "to_message"]
 
-EVERY_SECONDS = 30
-"""How often an open run has one."""
-SILENT_SECONDS = 3.5 * EVERY_SECONDS
+SILENT_SECONDS = 3.5 * PULSE_SECONDS
 """Three that are missed are a process that is gone, or cut off; the half is for their way."""
 
 

@@ -351,7 +351,7 @@ def test_several_workers_share_a_run(producer):
 
 def test_open_runs_have_heartbeats(producer, monkeypatch):
     """While a run is open its producer is told; when it has ended, no more."""
-    monkeypatch.setattr("loopcast.sdk.heart.EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("loopcast.sdk.heart.PULSE_SECONDS", 0.05)
     transport = LoopcastTransport(producer.url, "e/1", "r 1")
     transport.send({"event": "loop_start", "loop": "l"})
     wait_for(lambda: len(beats(producer)) >= 2)
@@ -372,7 +372,7 @@ def test_open_runs_have_heartbeats(producer, monkeypatch):
 @pytest.mark.parametrize(("answer", "again"), [(404, False), (405, False), (500, True), (204, True)])
 def test_a_producer_without_heartbeats_is_spared_them(producer, monkeypatch, answer, again):
     """An older producer is asked once; one that failed is told the next time."""
-    monkeypatch.setattr("loopcast.sdk.heart.EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("loopcast.sdk.heart.PULSE_SECONDS", 0.05)
     producer.script = [202, *[(answer, {}, b"")] * 50]
     transport = LoopcastTransport(producer.url, "e", "r")
     transport.send({"event": "loop_start", "loop": "l"})
@@ -385,7 +385,7 @@ def test_a_producer_without_heartbeats_is_spared_them(producer, monkeypatch, ans
 
 def test_a_loop_that_is_not_known_to_live_has_no_heartbeats(producer, monkeypatch):
     """Who sends for another process asks it first."""
-    monkeypatch.setattr("loopcast.sdk.heart.EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("loopcast.sdk.heart.PULSE_SECONDS", 0.05)
     asked = []
     transport = LoopcastTransport(producer.url, "e", "r", alive=lambda: asked.append(1))
     transport.send({"event": "loop_start", "loop": "l"})

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from loopcast.descriptions import OPENAPI, OPENAPI_ALIAS
+from loopcast.intervals import PULSE_SECONDS
 from loopcast_producer.problems import PROBLEM_JSON, Refusal, method_not_allowed, not_found
 from loopcast_producer.receipt import MAX_STREAM_RESULTS
 from loopcast_producer.schemas import BODIES, EXAMPLES, HEARTBEAT, ID, RUN, TRACEPARENT, Schema
@@ -104,7 +105,7 @@ def documented_app() -> FastAPI:
         methods=["POST"],
         status_code=204,
         response_description="The log has it.",
-        summary="Say that the process of an open run lives; every 30 seconds.",
+        summary=f"Say that the process of an open run lives; every {PULSE_SECONDS} seconds.",
         responses={status: _answer(status, text) for status, text in STATUSES.items()},
         openapi_extra={"requestBody": HEARTBEAT},
     )

@@ -13,12 +13,12 @@ import time
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from loopcast.intervals import PULSE_SECONDS
 from loopcast.sdk.post import Post
 from loopcast.sdk.stamping import Stamper
 
-__all__ = ["EVERY_SECONDS", "Heart"]
+__all__ = ["Heart"]
 
-EVERY_SECONDS = 30.0
 _NOT_THERE = frozenset((404, 405, 501))
 """A producer that knows no heartbeats is spared them."""
 
@@ -35,7 +35,7 @@ class Heart:
     def __init__(self, path: str, stampers: Sequence[Stamper]) -> None:
         self._base = path.removesuffix("/events")
         self._stampers = stampers
-        self._next = time.monotonic() + EVERY_SECONDS
+        self._next = time.monotonic() + PULSE_SECONDS
 
     def until(self, now: float) -> float:
         """Seconds until the next one."""
@@ -46,7 +46,7 @@ class Heart:
         now = time.monotonic()
         if now < self._next:
             return
-        self._next = now + EVERY_SECONDS
+        self._next = now + PULSE_SECONDS
         with lock:
             told = [(run, s.emitter, s.alive) for s in self._stampers for run in s.runs.open_runs]
         for run, emitter, alive in told:
