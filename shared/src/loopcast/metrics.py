@@ -257,6 +257,12 @@ RECORDER_EVENTS = Definition("loopcast_recorder_events_total", "counter", "Event
 RECORDER_REPEATS = Definition(
     "loopcast_recorder_repeats_total", "counter", "Events that the log has twice and a sink kept once.", ("sink",)
 )
+RECORDER_MISSING = Definition(
+    "loopcast_recorder_missing_events_total",
+    "counter",
+    "Events that their emitters numbered and that never came: dropped by a full spool, or refused for good.",
+    ("sink",),
+)
 RECORDER_FAILURES = Definition(
     "loopcast_recorder_failures_total", "counter", "Writes that a sink did not take; they are tried again.", ("sink",)
 )

@@ -8,6 +8,9 @@ of a run upwards and first copies stand in the log in that order, so a number at
 Pure: it knows nothing of brokers or bodies, only of these four values, which stand in a message's headers. A reader
 that resumes in the middle of the log calls :meth:`Repeats.seen` for a lead-in of messages before its place and ignores
 what it says: that warms the table.
+
+The same numbers tell what never came. What an emitter had to drop (its spool was full) leaves a hole: 987 is followed
+by 12204. :meth:`Repeats.hole` says how many numbers are in it, and which may jump without an event being missing.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ class Repeats:
     is not known again: `evicted` counts the entries of both kinds that went, `dropped` the repeats.
     """
 
-    __slots__ = ("_ids", "_last", "_max_ids", "_max_pairs", "dropped", "evicted")
+    __slots__ = ("_ids", "_last", "_max_ids", "_max_pairs", "dropped", "evicted", "skipped")
 
     def __init__(self, *, pairs: int = 10_000, ids: int = 10_000) -> None:
         self._last: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -47,6 +50,8 @@ class Repeats:
         self._max_ids = max(1, ids)
         self.dropped = 0
         self.evicted = 0
+        self.skipped = 0
+        """How many numbers lie between the last event that was new and the one of its emitter before; see `hole`."""
 
     def __len__(self) -> int:
         return len(self._last) + len(self._ids)
@@ -57,9 +62,14 @@ class Repeats:
             return self._seen_id(id_)
         key = (run, emitter)
         last = self._last
-        if sequence <= last.get(key, -1):
+        before = last.get(key)
+        if before is None:
+            self.skipped = 0
+        elif sequence <= before:
             self.dropped += 1
             return True
+        else:
+            self.skipped = sequence - before - 1
         last[key] = sequence
         last.move_to_end(key)
         if len(last) > self._max_pairs:
@@ -67,11 +77,24 @@ class Repeats:
             self.evicted += 1
         return False
 
+    def hole(self, attempt: object) -> int:
+        """
+        How many events are missing before the last event that was new, whose attempt is `attempt`.
+
+        Only whoever read everything between that event and the emitter's one before may believe it.
+
+        0 for the first event of an emitter: those before it may lie where nobody read, or be forgotten. And 0 for one
+        without an attempt, because a producer numbered it and not its source: what the broker did not confirm has used
+        up its number, and whoever sent it sends it again, under another. A source numbers once, for all its retries.
+        """
+        return self.skipped if attempt else 0
+
     def last(self, run: str, emitter: str) -> int | None:
         """The number of the last event seen of an emitter; None where there was none, or it is forgotten."""
         return self._last.get((run, emitter))
 
     def _seen_id(self, id_: str) -> bool:
+        self.skipped = 0
         if id_ in self._ids:
             self.dropped += 1
             return True

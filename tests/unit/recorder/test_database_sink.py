@@ -5,10 +5,13 @@ import threading
 import time
 from functools import partial
 
+import msgspec
 import pytest
 from recorder_log import cut, deliver, envelopes, lines, recorded_seconds
 
 from loopcast.errors import ConfigurationError, StorageError
+from loopcast.events import parse
+from loopcast.holes import Hole
 from loopcast.position import Position
 from loopcast_recorder.database import SqliteDatabase
 from loopcast_recorder.database_sink import DatabaseSink
@@ -229,36 +232,144 @@ def test_retention_by_size_keeps_the_file_within_it(make, path):
     assert log[-1].offset == newest
 
 
+def newest():
+    return statements("sqlite", 0)[-1][0]
+
+
 def test_an_older_database_is_brought_up_to_date_and_a_newer_refused(path):
     """Migrations run once each, in order, and a database of a newer program is left alone with a sentence."""
-    database = SqliteDatabase(path)
+    database, last = SqliteDatabase(path), newest()
     migrate(database)
 
-    def two(dialect, version):
-        more = [(2, ["ALTER TABLE runs ADD COLUMN colour TEXT"]), (3, ["UPDATE runs SET colour = 'red'"])]
+    def later(dialect, version):
+        more = [
+            (last + 1, ["ALTER TABLE runs ADD COLUMN colour TEXT"]),
+            (last + 2, ["UPDATE runs SET colour = 'red'"]),
+        ]
         return [*statements(dialect, version), *(step for step in more if step[0] > version)]
 
-    assert 3 == migrate(database, two) == migrate(database, two)
-    assert [(1,), (2,), (3,)] == database.rows("SELECT version FROM schema_version")
-    with pytest.raises(ConfigurationError, match="version 3"):
+    assert last + 2 == migrate(database, later) == migrate(database, later)
+    assert [(n,) for n in range(1, last + 3)] == database.rows("SELECT version FROM schema_version")
+    with pytest.raises(ConfigurationError, match=f"version {last + 2}"):
         migrate(database)
     database.close()
 
 
 def test_a_failed_migration_changes_nothing(path):
     """A version whose last statement fails leaves the version before, whole."""
-    database = SqliteDatabase(path)
+    database, last = SqliteDatabase(path), newest()
     migrate(database)
 
     def broken(dialect, version):
-        return [(1, []), (2, ["ALTER TABLE runs ADD COLUMN colour TEXT", "NONSENSE"])][version:]
+        return [*statements(dialect, version), (last + 1, ["ALTER TABLE runs ADD COLUMN colour TEXT", "NONSENSE"])]
 
     with pytest.raises(StorageError):
         migrate(database, broken)
 
-    assert 1 == migrate(database)
+    assert last == migrate(database)
     assert "colour" not in [row[1] for row in database.rows("PRAGMA table_info(runs)")]
     database.close()
+
+
+def test_what_was_recorded_before_missing_events_were_counted_goes_on(make, path):
+    """A run in a database of version 1 gets its next events, keeps its figures, and counts from then on."""
+    log = deliver(envelopes([{"event": "note"}] * 10, run="r"))
+    sink = make()
+    sink.write(0, log[:3])
+    sink.close()
+    with sqlite3.connect(path) as connection:
+        (record,) = connection.execute("SELECT fold FROM runs").fetchone()
+        older = msgspec.msgpack.encode(msgspec.msgpack.decode(record)[:-1])
+        connection.execute("UPDATE runs SET fold = ?", (older,))
+        connection.execute("ALTER TABLE runs DROP COLUMN missing")
+        connection.execute("DELETE FROM schema_version WHERE version > 1")
+    connection.close()
+
+    sink = make()
+    sink.resume(0)
+    written = sink.write(0, log[7:])
+
+    assert Written(3, 0, (Hole("exp", "r", 4),)) == written
+    assert [(6, 4)] == ask(path, "SELECT events, missing FROM runs")
+
+
+def jumping(*numbers, emitter="00000000000000aa", attempt=None):
+    """The log of one run whose emitter gave these numbers."""
+    events = envelopes([{"event": "note", "n": n} for n in range(max(numbers) + 1)], run="r", emitter=emitter, first=0)
+    chosen = [events[n] for n in numbers]
+    return deliver(chosen if attempt is None else [msgspec.structs.replace(e, attempt=attempt) for e in chosen])
+
+
+def missing(path):
+    return ask(path, "SELECT missing FROM runs")[0][0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_what_an_emitter_dropped_is_missing_in_its_runs_row(make, path, size):
+    """However the log is cut, repeated and interrupted by restarts, the row has the size of all holes."""
+    log = jumping(4, 5, 9, 5, 9, 10, 13, 10, 14)
+    holes = []
+    for batch in cut(log, size):
+        sink = make()
+        sink.resume(0)
+        holes += sink.write(0, batch).holes
+        sink.close()
+
+    assert [Hole("exp", "r", 3), Hole("exp", "r", 2)] == holes
+    assert 5 == missing(path)
+
+
+def test_numbers_that_may_jump_are_not_missing(make, path):
+    """Nothing is missing before an emitter's first number that came, and nothing where a producer numbered."""
+    sink = make()
+    sink.write(0, jumping(7, 8))
+    assert 0 == missing(path)
+
+    sink.write(0, deliver([parse(d.body) for d in jumping(2, 9, emitter="b" * 16, attempt=0)], offset=2))
+    assert 0 == missing(path)
+
+
+@pytest.mark.parametrize(("reason", "anew"), [("truncated", False), ("epoch_changed", True)])
+@pytest.mark.parametrize("restart", [True, False])
+def test_what_the_log_lost_is_not_what_an_emitter_dropped(make, path, reason, anew, restart):
+    """Over a gap in the log each emitter's next number may jump, once; what is missing after that is told."""
+    sink = make()
+    sink.resume(0)
+    first, second = jumping(1, 2), jumping(1, 2, emitter="b" * 16)
+    sink.write(0, [*first, *deliver([parse(d.body) for d in second], offset=2)])
+    sink.gap(0, reason, anew=anew)
+    if restart:
+        sink.close()
+        sink = make()
+    sink.resume(0)
+    behind = [parse(d.body) for d in (*jumping(9, 11), *jumping(20, 24, emitter="b" * 16))]
+
+    assert (Hole("exp", "r", 1), Hole("exp", "r", 3)) == sink.write(0, deliver(behind, offset=0 if anew else 50)).holes
+    assert 4 == missing(path)
+
+
+def test_a_run_that_retention_took_is_missing_nothing(make, path):
+    """An emitter that goes on after its run was deleted begins anew: what came before was there once."""
+    clock = Clock()
+    sink = make(Retention(max_age_seconds=60), clock)
+    sink.write(0, jumping(1, 2, 3))
+    clock.now += 10_000_000_000_000
+    sink.tick()
+    assert [] == ask(path, "SELECT run FROM runs")
+
+    sink.write(0, deliver([parse(d.body) for d in jumping(4, 6)], offset=3))
+    assert 1 == missing(path)
+
+
+def test_another_partition_knows_nothing_of_this_ones_numbers(make, path):
+    """When the number of partitions changes, a run's next event is read by another lane, which may be ahead."""
+    sink = make()
+    sink.write(0, jumping(1, 2))
+    sink.close()
+    sink = make()
+    sink.resume(1)
+
+    assert () == sink.write(1, jumping(5)).holes
 
 
 def test_writing_and_reading_at_the_same_time_loses_nothing(make, path):

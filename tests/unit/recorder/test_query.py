@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sqlite3
 import subprocess
 import sys
 from functools import partial
@@ -54,6 +55,21 @@ def test_runs_are_listed_newest_first(answer):
     assert ["failed"] == [run["status"] for run in answer("runs", text="failed")]
     assert ["demo-parent"] == [run["loop"] for run in answer("runs", experiment="exp")]
     assert 1 == len(answer("runs", limit=1))
+
+
+def test_runs_say_how_many_events_never_came(answer, data):
+    """Of each run; a database of a recorder that did not count them yet is asked all the same, and says nothing."""
+    sink = DatabaseSink("sqlite", partial(SqliteDatabase, data / "recorder.db"), Retention(), lambda: 0)
+    sink.write(0, deliver(envelopes([{"event": "note"}], first=44, run=EVENTS[0].run), offset=len(EVENTS)))
+    sink.close()
+    counted = answer("runs", experiment="exp")
+    with sqlite3.connect(data / "recorder.db") as connection:
+        connection.execute("ALTER TABLE runs DROP COLUMN missing")
+    connection.close()
+    older = answer("runs", experiment="exp")
+
+    assert [(38, 6)] == [(run["events"], run["missing"]) for run in counted]
+    assert [(38, None)] == [(run["events"], run["missing"]) for run in older]
 
 
 def test_slow_states_come_first(answer):

@@ -63,6 +63,60 @@ def test_checkpoint(log: list[tuple[tuple[str, str], int]], place: int) -> None:
     assert expected == first + second
 
 
+@given(logs, st.sets(st.integers(0, 60)))
+def test_holes_are_counted_exactly(log: list[tuple[tuple[str, str], int]], dropped: set[int]) -> None:
+    """
+    Whatever was dropped, and however repeats and emitters are mixed: the holes are the numbers that never came.
+
+    Of each emitter those between the first and the last that came, each told once, by the event behind the hole.
+    """
+    ordered = first_copies(log)
+    first = {event: place for place, event in reversed(list(enumerate(ordered)))}
+    came = [event for event in ordered if first[event] not in dropped]
+    expected = {
+        key: set(range(min(numbers), max(numbers))) - numbers
+        for key in {key for key, _ in came}
+        if (numbers := {n for k, n in came if k == key})
+    }
+    table, found = Repeats(), dict.fromkeys(expected, 0)
+    for key, n in came:
+        if not table.seen(*key, n, ""):
+            found[key] += table.hole(1)
+
+    assert {key: len(numbers) for key, numbers in expected.items()} == found
+
+
+@given(logs, st.integers(0, 60))
+def test_holes_over_a_checkpoint(log: list[tuple[tuple[str, str], int]], place: int) -> None:
+    """A hole that a restart lies in is told by who goes on, as one that never stopped would."""
+    jumping = [(key, n * 3) for key, n in first_copies(log)]
+    whole, stopped = Repeats(), Repeats()
+    read(whole, jumping[:place])
+    read(stopped, jumping[:place])
+    loaded = Repeats.load(stopped.dump())
+
+    for key, n in jumping[place:]:
+        assert (whole.seen(*key, n, ""), whole.hole(1)) == (loaded.seen(*key, n, ""), loaded.hole(1))
+
+
+def test_what_a_producer_numbered_has_no_holes() -> None:
+    """Without an attempt a jump is a retry under another number, and nothing is missing."""
+    table = Repeats()
+    table.seen("r", "e", 1, "")
+    table.seen("r", "e", 9, "")
+
+    assert (7, 0, 0) == (table.hole(1), table.hole(None), table.hole(0))
+
+
+def test_what_nobody_numbered_has_no_holes() -> None:
+    """The hole before a numbered event is not told again by one that came behind it without a number."""
+    table = Repeats()
+    for number in (1, 9, None):
+        table.seen("r", "e", number, "x")
+
+    assert 0 == table.hole(1)
+
+
 def test_zero_is_a_number() -> None:
     """The first number may be 0, and a gap is no repeat."""
     table = Repeats()

@@ -11,6 +11,7 @@ import msgspec
 from loopcast.broker.interface import Delivery
 from loopcast.errors import StorageError
 from loopcast.events import format_time
+from loopcast.holes import Hole
 from loopcast.position import Position
 from loopcast_recorder.database import Database
 from loopcast_recorder.entry import Entry, place, to_entry
@@ -73,20 +74,24 @@ class DatabaseSink:
             words: list[tuple[int, str]] = []
             beats: list[tuple[int, str]] = []
             experiments: dict[str, list[object]] = {}
+            holes: list[Hole] = []
             repeats = 0
             for delivery in deliveries:
                 n, entry = place(epoch, partition, delivery.offset), to_entry(delivery)
                 if entry is None:
                     beats.append((n, delivery.message_id))
                     continue
-                if not ledger.fresh(entry, n):
+                missing = ledger.take(entry, n)
+                if missing is None:
                     repeats += 1
                     continue
+                if missing:
+                    holes.append(Hole(entry.experiment, entry.run, missing))
                 data = entry.read()
                 events.append(_event_row(n, entry))
                 if (text := searchable(data)) is not None:
                     words.append((n, text))
-                fold.add(n, entry, data)
+                fold.add(n, entry, data, missing)
                 experiments[entry.experiment] = self._count(partition, n, entry)
             database.run_many(insert("events"), events)
             database.run_many(insert("beats"), beats)
@@ -95,7 +100,7 @@ class DatabaseSink:
             self._put(database, fold)
             last = deliveries[-1]
             ledger.save(partition, Position.of(partition, last.offset, last.message_id))
-        return Written(len(events), repeats)
+        return Written(len(events), repeats, tuple(holes))
 
     def gap(self, partition: int, reason: str, *, anew: bool) -> None:
         """Write down that events are missing."""

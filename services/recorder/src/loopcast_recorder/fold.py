@@ -55,11 +55,12 @@ class Fold:
             "action_error": _action_error,
         }
 
-    def add(self, n: int, entry: Entry, data: Mapping[str, object]) -> None:
-        """Take the next event; `data` is its own object."""
+    def add(self, n: int, entry: Entry, data: Mapping[str, object], missing: int = 0) -> None:
+        """Take the next event; `data` is its own object, and `missing` events of its run never came before it."""
         run = self._run(n, entry)
         step = _Step(self._rows, run, n, entry, data)
         run.events += 1
+        run.missing += missing
         run.last_n, run.last_time = n, entry.time
         if entry.type in _COUNTED_ONLY:
             _action_output(step)

@@ -24,8 +24,8 @@ MAX_EXPERIMENTS = 10_000
 
 _RUN = (
     "run", "loop", "own_run", "parent_run", "status", "attempts", "started", "ended", "duration_ms", "final_state",
-    "terminated_by", "error", "iterations", "current_state", "iteration", "events", "actions", "input_tokens",
-    "output_tokens", "cache_read_tokens", "cache_creation_tokens", "cost_usd",
+    "terminated_by", "error", "iterations", "current_state", "iteration", "events", "missing", "actions",
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "cost_usd",
 )  # fmt: skip
 
 

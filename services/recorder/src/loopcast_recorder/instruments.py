@@ -19,6 +19,7 @@ class Instruments:
         self._sink = sink
         self._events = metrics.counter(inventory.RECORDER_EVENTS, sink=sink)
         self._repeats = metrics.counter(inventory.RECORDER_REPEATS, sink=sink)
+        self._missing = metrics.counter(inventory.RECORDER_MISSING, sink=sink)
         self._failures = metrics.counter(inventory.RECORDER_FAILURES, sink=sink)
         self._failing = metrics.gauge(inventory.RECORDER_FAILING, sink=sink)
         self._seconds = metrics.histogram(inventory.RECORDER_WRITE_SECONDS, sink=sink)
@@ -27,6 +28,7 @@ class Instruments:
         """A batch was kept up to `offset`."""
         self._events.inc(written.events)
         self._repeats.inc(written.repeats)
+        self._missing.inc(sum(hole.events for hole in written.holes))
         self._seconds.observe(seconds)
         self._metrics.gauge(inventory.RECORDER_OFFSET, sink=self._sink, partition=str(partition)).set(offset)
         self._failing.set(0)

@@ -15,6 +15,7 @@ import structlog
 
 from loopcast.broker.interface import Delivery
 from loopcast.events import format_time
+from loopcast.holes import Hole
 from loopcast.position import Position
 from loopcast_recorder.database import Database, SqliteDatabase
 from loopcast_recorder.entry import place, to_entry
@@ -130,14 +131,18 @@ class JsonlSink:
     def _write(self, files: LineFiles, ledger: Ledger, partition: int, deliveries: Sequence[Delivery]) -> Written:
         epoch, _ = ledger.place(partition)
         lines: dict[tuple[str, str], list[bytes]] = {}
+        holes: list[Hole] = []
         events = repeats = 0
         for delivery in deliveries:
             entry = to_entry(delivery)
             if entry is None:
                 continue
-            if not ledger.fresh(entry, place(epoch, partition, entry.offset)):
+            missing = ledger.take(entry, place(epoch, partition, entry.offset))
+            if missing is None:
                 repeats += 1
                 continue
+            if missing:
+                holes.append(Hole(entry.experiment, entry.run, missing))
             day = format_time(entry.recorded)[:10] if entry.recorded else entry.time[:10]
             lines.setdefault((entry.experiment, day), []).append(self._line(entry))
             events += 1
@@ -148,7 +153,7 @@ class JsonlSink:
         self._moved[partition] = Position.of(partition, last.offset, last.message_id)
         if self._now() >= self._saved + self._interval:
             self._save(files, ledger)
-        return Written(events, repeats)
+        return Written(events, repeats, tuple(holes))
 
     def _save(self, files: LineFiles, ledger: Ledger) -> None:
         assert self._database is not None

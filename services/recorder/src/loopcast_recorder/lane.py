@@ -19,13 +19,14 @@ import structlog
 from loopcast.broker.interface import Client, Delivery
 from loopcast.broker.log import LogReader
 from loopcast.errors import BrokerError, LogChanged, StorageError
+from loopcast.holes import HINT, Holes
 from loopcast.lag import Lag, recorded_at
 from loopcast.position import Anchor
 from loopcast.settings import PLACES
 from loopcast.telemetry import Telemetry
 from loopcast_recorder.instruments import Instruments
 from loopcast_recorder.opening import SILENCE_SECONDS, Opening
-from loopcast_recorder.sinks import Sink
+from loopcast_recorder.sinks import Sink, Written
 
 __all__ = ["Lane", "Thread"]
 
@@ -49,6 +50,7 @@ class Thread:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"sink-{sink.name}")
         self._ticking: asyncio.Task[None] | None = None
         self._failed = False
+        self._holes = Holes()
 
     @property
     def failing(self) -> bool:
@@ -89,9 +91,20 @@ class Thread:
             self.instruments.recovered()
         return result
 
+    def tell(self, written: Written | None = None) -> None:
+        """Say what never came, of `written` and of before, where a line of it is due."""
+        for hole in written.holes if written is not None else ():
+            self._holes.add(hole)
+        if (missing := self._holes.due(time.monotonic())) is not None:
+            log.warning(
+                "events_never_came", sink=self.sink.name, events=missing.events, runs=missing.runs,
+                experiment=missing.last.experiment, run=missing.last.run, hint=HINT,
+            )  # fmt: skip
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            self.tell()
             with contextlib.suppress(StorageError):
                 await self.call(self.sink.tick)
 
@@ -225,6 +238,8 @@ class Lane:
         with self._telemetry.reading(self._stream, batch):
             written = await self._thread.call(lambda: self._sink.write(self._partition, batch), proves=True)
         self._pause = MIN_PAUSE
+        if written.holes:
+            self._thread.tell(written)
         self._lag.reached(recorded_at(batch[-1]))
         self._thread.instruments.wrote(
             written, partition=self._partition, offset=batch[-1].offset, seconds=time.monotonic() - began

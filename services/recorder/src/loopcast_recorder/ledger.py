@@ -8,7 +8,7 @@ from loopcast.errors import StorageError
 from loopcast.position import Position
 from loopcast.repeats import Repeats
 from loopcast_recorder.database import Database
-from loopcast_recorder.entry import Entry
+from loopcast_recorder.entry import OFFSET_BITS, Entry, place
 from loopcast_recorder.tables import upsert
 
 __all__ = ["UNNUMBERED_KEPT", "Ledger"]
@@ -20,6 +20,7 @@ ANOTHER = "Another recorder wrote to the same database meanwhile; where none sho
 _FIRST = "INSERT INTO positions (partition, epoch, pos, changed) VALUES (?, 0, NULL, ?) ON CONFLICT DO NOTHING"
 _MOVE = "UPDATE positions SET pos = ?, changed = ? WHERE partition = ? AND epoch = ? AND coalesce(pos, '') = ?"
 _CLAIM = "UPDATE positions SET changed = changed WHERE partition = ? AND epoch = ? AND coalesce(pos, '') = ?"
+_GAPS = "SELECT epoch, after_pos FROM gaps WHERE partition = ?"
 _GAP = "INSERT INTO gaps (partition, epoch, reason, after_pos, noticed) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -40,6 +41,7 @@ class Ledger:
     def forget(self) -> None:
         """What is in memory is not what is kept: a transaction failed."""
         self._places.clear()
+        self._since: dict[int, int] = {}
         self._repeats = Repeats()
         self._numbered: dict[tuple[str, str], tuple[int, int]] = {}
         self._unnumbered: dict[str, int] = {}
@@ -66,19 +68,34 @@ class Ledger:
             raise StorageError(ANOTHER)
         return epoch
 
-    def fresh(self, entry: Entry, n: int) -> bool:
-        """Whether `entry` did not come before; it has come then."""
+    def take(self, entry: Entry, n: int) -> int | None:
+        """How many events of its emitter are missing before `entry`; None where it came before. It has come then."""
         if entry.emitter is None or entry.sequence is None:
-            return self._fresh_id(entry.id, n)
+            return 0 if self._fresh_id(entry.id, n) else None
         key = (entry.run, entry.emitter)
+        contiguous = True
         if self._repeats.last(*key) is None:
-            stored = self._database.rows("SELECT sequence FROM emitters WHERE run = ? AND emitter = ?", key)
+            stored = self._database.rows("SELECT sequence, n FROM emitters WHERE run = ? AND emitter = ?", key)
             if stored:
-                self._repeats.seen(*key, stored[0][0], entry.id)
+                sequence, before = stored[0]
+                self._repeats.seen(*key, sequence, entry.id)
+                contiguous = self._contiguous(before, n)
         if self._repeats.seen(*key, entry.sequence, entry.id):
-            return False
+            return None
         self._numbered[key] = (entry.sequence, n)
-        return True
+        return self._repeats.hole(entry.attempt) if contiguous else 0
+
+    def _contiguous(self, before: int, n: int) -> bool:
+        """Whether everything was read between the events `before` and `n`, so that a hole is not one of the log's."""
+        partition = _partition(n)
+        since = self._since.get(partition)
+        if since is None:
+            places = (
+                place(epoch, partition, 0 if pos is None else Position.parse(pos).offset + 1)
+                for epoch, pos in self._database.rows(_GAPS, (partition,))
+            )
+            since = self._since[partition] = max(places, default=0)
+        return _partition(before) == partition and before >= since
 
     def save(self, partition: int, position: Position | None, *, epoch: int | None = None) -> None:
         """
@@ -101,10 +118,13 @@ class Ledger:
         self._places[partition] = (before if epoch is None else epoch, position)
 
     def gap(self, partition: int, reason: str, *, anew: bool) -> None:
-        """Write down that events are missing; `anew` begins another epoch, from its first event."""
+        """Write down that the log lost events; `anew` begins another epoch, from its first event."""
         epoch, position = self.place(partition)
         after = None if position is None else str(position)
         self._database.run(_GAP, (partition, epoch, reason, after, self._now()))
+        # Behind it, no emitter's last number is known to be the one before its next: that is asked of the database.
+        self._since.clear()
+        self._repeats = Repeats()
         if anew:
             self.save(partition, None, epoch=epoch + 1)
 
@@ -122,3 +142,7 @@ class Ledger:
             return False
         self._unnumbered[id_] = n
         return True
+
+
+def _partition(n: int) -> int:
+    return (n >> OFFSET_BITS) & 0xFF

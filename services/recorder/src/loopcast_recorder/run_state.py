@@ -72,6 +72,8 @@ class RunState(msgspec.Struct, array_like=True):
     last_time: str = ""
     loops: dict[int, Loop] = {}
     continuation: str | None = None
+    missing: int = 0
+    """Events that were numbered and never came, as far as the numbers of those that came tell."""
 
     def dump(self) -> bytes:
         """The record, to be kept in the run's row."""
@@ -92,7 +94,8 @@ class RunState(msgspec.Struct, array_like=True):
         return (
             self.experiment, self.run, self.loop, self.own_run, self.parent_run, self.status, self.attempts,
             int(self.resumed), self.started, self.ended, self.duration_ms, self.final_state, self.terminated_by,
-            self.error, self.iterations, self.current_state, self.iteration, self.events, self.actions, *self.tokens,
+            self.error, self.iterations, self.current_state, self.iteration, self.events, self.missing, self.actions,
+            *self.tokens,
             self.cost_usd, self.first_n, self.last_n, self.last_time, self.dump(),
         )  # fmt: skip
 

@@ -103,7 +103,11 @@ def _version_1(dialect: Dialect) -> list[str]:
     return [statement.format(**_TYPES[dialect]) for statement in _FIRST] + _SEARCH[dialect]
 
 
-VERSIONS = (_version_1,)
+def _version_2(dialect: Dialect) -> list[str]:
+    return ["ALTER TABLE runs ADD COLUMN missing {integer} NOT NULL DEFAULT 0".format(**_TYPES[dialect])]
+
+
+VERSIONS = (_version_1, _version_2)
 """What leads to version 1, 2 and so on."""
 
 _FILES = """CREATE TABLE files (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from loopcast.broker.interface import Delivery
+from loopcast.holes import Hole
 from loopcast.position import Position
 
 __all__ = ["Sink", "Written"]
@@ -18,6 +19,8 @@ class Written(NamedTuple):
     """Events that are kept now."""
     repeats: int
     """Events that the log had before."""
+    holes: tuple[Hole, ...] = ()
+    """What never came before those that are kept."""
 
 
 class Sink(Protocol):

@@ -21,6 +21,7 @@ import msgspec
 from loopcast.broker.interface import Delivery
 from loopcast.errors import StorageError
 from loopcast.events import format_time
+from loopcast.holes import Hole
 from loopcast.position import Position
 from loopcast_recorder.database import Database, SqliteDatabase
 from loopcast_recorder.entry import place, to_entry
@@ -145,20 +146,24 @@ class SocketSink:
         epoch, _ = ledger.place(partition)
         fold = Fold(lambda *key: self._runs.get(key))
         lines: list[bytes] = []
+        holes: list[Hole] = []
         repeats = recorded = 0
         for delivery in deliveries:
             entry = to_entry(delivery)
             if entry is None:
                 continue
             n = place(epoch, partition, entry.offset)
-            if not ledger.fresh(entry, n):
+            missing = ledger.take(entry, n)
+            if missing is None:
                 repeats += 1
                 continue
+            if missing:
+                holes.append(Hole(entry.experiment, entry.run, missing))
             lines.append(self._line(entry))
-            fold.add(n, entry, entry.read())
+            fold.add(n, entry, entry.read(), missing)
             recorded = entry.recorded
         self._keep(database, fold.taken()[1])
-        return lines, Written(len(lines), repeats), recorded
+        return lines, Written(len(lines), repeats, tuple(holes)), recorded
 
     def _keep(self, database: Database, changed: Sequence[RunState]) -> None:
         for run in changed:

@@ -24,7 +24,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "runs": (
         "experiment", "run", "loop", "own_run", "parent_run", "status", "attempts", "resumed", "started", "ended",
         "duration_ms", "final_state", "terminated_by", "error", "iterations", "current_state", "iteration", "events",
-        "actions", *TOKENS, "cost_usd", "first_n", "last_n", "last_time", "fold",
+        "missing", "actions", *TOKENS, "cost_usd", "first_n", "last_n", "last_time", "fold",
     ),
     "experiments": (
         "experiment", "partition", "events", "first_n", "first_id", "first_type", "first_recorded", "last_n", "last_id",

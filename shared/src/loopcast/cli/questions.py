@@ -65,13 +65,21 @@ def _where(scope: Scope, *conditions: str) -> tuple[str, tuple[object, ...]]:
     return (f" WHERE {' AND '.join(found)}" if found else ""), values
 
 
+_MISSING = "(SELECT missing FROM runs AS one WHERE one.rowid = runs.rowid) AS missing"
+"""
+A run's own `missing`. A recorder that did not count those yet made `runs` without such a column: then SQLite takes the
+name from the statement around, which says NULL.
+"""
+
+
 def _runs(scope: Scope) -> Query:
     where, values = _where(scope, *(["status = ?"] if scope.text else []))
     if scope.text:
         values = (scope.text, *values)
     return Query(
         "SELECT started, experiment, run, loop, status, attempts, duration_ms, final_state, terminated_by, iterations, "  # noqa: S608
-        f"input_tokens + output_tokens AS tokens, cost_usd, error FROM runs{where} ORDER BY first_n DESC LIMIT ?",
+        f"events, {_MISSING}, input_tokens + output_tokens AS tokens, cost_usd, error "
+        f"FROM runs CROSS JOIN (SELECT NULL AS missing){where} ORDER BY first_n DESC LIMIT ?",
         (*values, scope.limit),
     )
 
