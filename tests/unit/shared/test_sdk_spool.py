@@ -162,18 +162,21 @@ def test_the_next_process_knows_all_that_became_of_it(tmp_path_factory, oldest, 
         assert [] == list(root.iterdir())
 
 
-def test_a_batch_that_is_stuck_does_not_keep_what_is_dropped(tmp_path):
-    """While the producer is away a batch is in hand for hours; the spool stays as small as it was told to."""
-    spool = Spool(1_000_000, "drop_oldest", lambda: folder(tmp_path))
-    sizes = []
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_batch_that_is_stuck_does_not_keep_what_is_dropped(tmp_path, on_disk):
+    """While the producer is away a batch is in hand for hours; files and memory stay as small as they were told to."""
+    spool = Spool(1_000_000, "drop_oldest", (lambda: folder(tmp_path)) if on_disk else None)
+    kept, files = [], []
     for n in range(20_000):
         spool.append(b"%d" % n + b"x" * 500)
         if n == 0:
             batch(spool)
         if n % 1000 == 999:
-            sizes.append(sum(path.stat().st_size for path in tmp_path.glob("*/*.events")))
+            kept.append(sum(segment.size for segment in spool._segments))
+            files.append(sum(path.stat().st_size for path in tmp_path.glob("*/*.events")))
 
-    assert max(sizes) < 1_200_000
+    assert max(kept) < 1_000_000 + 2 * spool._segment_bytes
+    assert max(files) == (max(kept) if on_disk else 0)
     assert 20_000 == len(spool) + spool.dropped
 
 
