@@ -1,9 +1,10 @@
 """
-uvicorn's HTTP connections, with a bound on how long and how large a request's head may be, and on what is sent ahead.
+uvicorn's HTTP connections, with bounds: on a request's head, on what is sent ahead, and on answers that nobody reads.
 
 uvicorn waits for ever for a head that does not end, and keeps all of it: a few thousand connections that send a byte a
 minute would hold every file descriptor of the process, and nobody could come in. And it goes on reading requests of a
-client that reads none of its answers: 25,000 of them took half a gigabyte.
+client that reads none of its answers: 25,000 of them took half a gigabyte. Nor does closing end such a connection: what
+waits in it is to be sent first, so whoever never reads holds it, and what makes its answer, for ever.
 """
 
 from __future__ import annotations
@@ -11,10 +12,27 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import structlog
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-__all__ = ["HEAD_BYTES", "HEAD_SECONDS", "Connection", "HeldBack"]
+__all__ = ["GRACE_SECONDS", "HEAD_BYTES", "HEAD_SECONDS", "LEAST_RATE", "Connection", "HeldBack", "Unread"]
+
+log = structlog.get_logger(__name__)
+
+GRACE_SECONDS = 30.0
+"""How long an answer may wait to be read before its rate matters."""
+
+LEAST_RATE = 1024
+"""Bytes a second that it must go at on the whole: what is slower holds a connection for nothing."""
+
+MOST_SECONDS = 120.0
+"""
+After how long without a sign of reading it ends, however much was taken before.
+
+The network takes megabytes ahead, and then nothing until the client has read a good part of them.
+"""
+LOOK_SECONDS = 1.0
 
 HEAD_SECONDS = 20.0
 """From the connection, or the first byte of a further request, to the end of the head."""
@@ -69,14 +87,39 @@ class _Flow(FlowControl):
             self._connection.read_again()
 
 
+class Unread:
+    """For how long a client may still leave unread what it was answered. Pure."""
+
+    def __init__(self) -> None:
+        self._waiting = False
+        self._taken = 0
+        self._until = 0.0
+
+    def is_overdue(self, unread: int, now: float, *, written: int = 0) -> bool:
+        """Whether the client is to be ended; `unread` bytes wait of those `written` so far, at `now` (seconds)."""
+        taken, before = written - unread, self._taken
+        self._taken = taken
+        if not unread:
+            self._waiting = False
+            return False
+        if not self._waiting:
+            self._waiting, self._until = True, now + GRACE_SECONDS
+        later = self._until + max(0, taken - before) / LEAST_RATE
+        self._until = max(self._until, min(later, now + MOST_SECONDS))
+        return now > self._until
+
+
 class Connection(HeldBack):
-    """A connection whose client has to say what it wants."""
+    """A connection whose client has to say what it wants, and to read what it is answered."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._waiting: asyncio.TimerHandle | None = None
         self._head = 0
         self._ended = False
+        self._unread = Unread()
+        self._written = 0
+        self._looking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there: its head is waited for from now on."""
@@ -86,6 +129,8 @@ class Connection(HeldBack):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._heard()
+        if self._looking is not None:
+            self._looking.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -114,6 +159,25 @@ class Connection(HeldBack):
         """The head is there."""
         self._heard()
         super().on_headers_complete()
+        if isinstance(self.cycle, RequestResponseCycle):
+            self.cycle.transport = _Counted(self.transport, self)  # type: ignore[assignment]
+
+    def wrote(self, size: int) -> None:
+        """More of an answer was written: where not all of it went at once, look whether it goes."""
+        self._written += size
+        if self._looking is None and self.transport.get_write_buffer_size():
+            self._look()
+
+    def _look(self) -> None:
+        self._looking = None
+        if self.transport.get_protocol() is not self:  # A WebSocket by now, which has bounds of its own.
+            return
+        unread = self.transport.get_write_buffer_size()
+        if self._unread.is_overdue(unread, self.loop.time(), written=self._written):
+            log.info("answer_not_read", client=self.client, unread_bytes=unread)
+            self.transport.abort()
+        elif unread:
+            self._looking = self.loop.call_later(LOOK_SECONDS, self._look)
 
     def _wait(self) -> None:
         self._head = 0
@@ -140,3 +204,20 @@ class Connection(HeldBack):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+class _Counted:
+    """Tells the connection what is written of an answer."""
+
+    __slots__ = ("_connection", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        self._transport = transport
+        self._connection = connection
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+        self._connection.wrote(len(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -184,6 +184,25 @@ def test_a_client_that_asks_and_never_listens_is_held_back(producer, peak):
     assert peak() < 24 * MB
 
 
+def test_a_connection_is_not_idle_for_what_was_answered_long_ago(producer):
+    """A request that took longer to come than an idle connection may wait leaves it open for the next one."""
+    body = b'{"event":"x"}'
+    short = head("busy", len(body)).replace(b"x-nd", b"") + body
+    other = head("busy", len(body)).replace(b"/events", b"/events?x").replace(b"x-nd", b"")
+    with connected(producer, 1) as (sock,):
+        sock.sendall(short)
+        answers = [sock.recv(65536)]
+        sock.sendall(other)
+        time.sleep(2.5)
+        sock.sendall(body)
+        answers.append(sock.recv(65536))
+        time.sleep(0.5)
+        sock.sendall(short)
+        answers.append(sock.recv(65536))
+
+    assert [b"HTTP/1.1 202"] * 3 == [found[:12] for found in answers]
+
+
 @pytest.mark.parametrize("path", ["/v1/experiments/idle/events", "/v1/experiments/idle/events?x"])
 def test_a_connection_that_is_idle_for_long_is_closed(producer, path):
     """Whichever way its requests went: a second request in time is answered, and then the end comes by itself."""

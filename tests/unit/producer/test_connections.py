@@ -8,6 +8,7 @@ import socket
 import pytest
 import uvicorn
 
+from loopcast import patience
 from loopcast_producer import connections as module
 from loopcast_producer.connections import Connections
 
@@ -35,7 +36,7 @@ async def until(condition):
 @pytest.fixture
 async def server(monkeypatch):
     """A server that loses patience quickly: its port and its open connections."""
-    monkeypatch.setattr(module, "GRACE_SECONDS", 0.4)
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.4)
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
     connections = Connections()
     with socket.socket() as sock:
@@ -106,7 +107,7 @@ async def test_a_trickle_is_given_up(server):
 
 async def test_what_comes_quickly_enough_is_waited_for(server, monkeypatch):
     """A long body that keeps its rate is taken, however long it takes."""
-    monkeypatch.setattr(module, "LEAST_RATE", 100)
+    monkeypatch.setattr(patience, "LEAST_RATE", 100)
     port, _ = server
     async with client(port) as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 600\r\n\r\n")

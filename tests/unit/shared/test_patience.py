@@ -1,17 +1,35 @@
 """A client that does not say what it wants is not waited for, and one that does is served as ever."""
 
 import asyncio
+import socket
 
 import pytest
 import uvicorn
 
 from loopcast import patience
 
+ended = []
+"""Streams of the application that came to their end."""
+
 
 async def app(scope, receive, send):
+    if scope["path"] == "/stream":
+        await stream(send, pieces=int(scope["query_string"]))
+        return
     body = b"x" * int(scope["query_string"]) if scope["query_string"] else b"ok"
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
+
+
+async def stream(send, pieces):
+    """As many pieces as are taken."""
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(pieces):
+            await send({"type": "http.response.body", "body": b"x" * 10_000, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        ended.append(pieces)
 
 
 @pytest.fixture
@@ -106,3 +124,68 @@ async def test_a_client_that_never_listens_is_not_listened_to(server, port):
     assert unread < 200_000
     assert answered < 2000
     assert 10_000 == found
+
+
+def asked(port, path):
+    """A client that asked and does not read; what the network holds for it is little."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return sock
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("path", ["/?9000000", "/stream?900"])
+async def test_a_client_that_reads_no_answer_is_let_go(server, port, monkeypatch, path):
+    """One answer or one that is made while it is read: the connection ends, and what made the answer with it."""
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "MOST_SECONDS", 0.5)
+    ended.clear()
+    with asked(port, path):
+        await until(lambda: server.server_state.connections)
+        await until(lambda: not server.server_state.connections)
+        await until(lambda: not server.server_state.tasks)
+
+    assert ([900] if "stream" in path else []) == ended
+
+
+async def test_a_client_that_reads_slowly_is_waited_for(server, port, monkeypatch):
+    """One that keeps its rate reads to the end, however long that takes."""
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.05)
+    loop, got = asyncio.get_running_loop(), 0
+    with asked(port, "/stream?400") as sock:
+        sock.setblocking(False)
+        while got < 4_000_000 and (piece := await loop.sock_recv(sock, 100_000)):
+            got += len(piece)
+            await asyncio.sleep(0.002)
+
+    assert got > 4_000_000
+
+
+def test_patience_is_for_what_is_read():
+    """A grace, then the least rate of what was taken; not for ever, however much that was; anew when all was read."""
+    unread = patience.Unread()
+    rate, grace, most = patience.LEAST_RATE, patience.GRACE_SECONDS, patience.MOST_SECONDS
+
+    assert not unread.is_overdue(100 * rate, 0, written=100 * rate)
+    # 50 seconds' worth is taken, though as much is written meanwhile.
+    assert not unread.is_overdue(100 * rate, 10, written=150 * rate)
+    assert not unread.is_overdue(100 * rate, grace + 50, written=150 * rate)
+    assert unread.is_overdue(100 * rate, grace + 51, written=150 * rate)
+    # However fast it was.
+    assert not unread.is_overdue(1, 100, written=10**9 * rate)
+    assert not unread.is_overdue(1, 100 + most, written=10**9 * rate)
+    assert unread.is_overdue(1, 101 + most, written=10**9 * rate)
+    # All was read; what the network took ahead of the next answer is not read yet.
+    assert not unread.is_overdue(0, 1000, written=10**9 * rate)
+    assert not unread.is_overdue(1, 1001, written=(10**9 + 20) * rate)
+    assert not unread.is_overdue(1, 1001 + grace + 19, written=(10**9 + 20) * rate)
+    assert unread.is_overdue(1, 1001 + grace + 21, written=(10**9 + 20) * rate)

@@ -18,7 +18,8 @@ from typing import Any
 import structlog
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from loopcast.patience import HeldBack
+from loopcast import patience
+from loopcast.patience import HeldBack, Unread
 from loopcast_producer.api import Api, takes
 from loopcast_producer.ending import EXTENSION, Ending
 from loopcast_producer.exchange import Exchange
@@ -27,12 +28,6 @@ from loopcast_producer.problems import PROBLEM_JSON, Refusal, body_too_slow, hea
 __all__ = ["Connection", "Connections"]
 
 log = structlog.get_logger(__name__)
-
-GRACE_SECONDS = 30.0
-"""How long a request may take to arrive, and an answer to be read, before its rate matters."""
-
-LEAST_RATE = 1024
-"""Bytes a second that it must come, or go, at on the whole: what is slower holds a connection for nothing."""
 
 MAX_HEAD_BYTES = 64 * 1024
 LOOK_SECONDS = 1.0
@@ -97,9 +92,7 @@ class Connection(HeldBack):
         self._ending: Ending | None = None
         self.refused = False
         """Whether what still comes is thrown away."""
-        # Bytes of answers that the client has not taken yet, and until when it has to go on.
-        self._unread = 0
-        self._patience = 0.0
+        self._unread = Unread()
         self._idle_since = float("inf")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -131,6 +124,8 @@ class Connection(HeldBack):
             return
         if not self._arriving:
             self._arriving, self._began, self._received = True, self.loop.time(), 0
+            # Of this one's answer uvicorn may be the one to wait behind, and what was before it is long ago.
+            self._idle_since = float("inf")
         self._received += len(data)
         super().data_received(data)
         if self._arriving and self._in_head and self._received > MAX_HEAD_BYTES:
@@ -170,7 +165,8 @@ class Connection(HeldBack):
 
     def look(self, now: float) -> None:
         """End it if its request comes too slowly, its answer is not taken, or nothing has come for long."""
-        allowed = GRACE_SECONDS + self._received / LEAST_RATE
+        # As long as an answer may take to be read.
+        allowed = patience.GRACE_SECONDS + self._received / patience.LEAST_RATE
         if self._arriving and not self.refused and not self.is_owed and now - self._began > allowed:
             self._refuse(body_too_slow(allowed))
         elif not self._arriving and now - self._idle_since > self.timeout_keep_alive and self.cycle.response_complete:
@@ -191,14 +187,7 @@ class Connection(HeldBack):
 
     def _look_at_answers(self, now: float) -> None:
         unread = self.transport.get_write_buffer_size()
-        if not unread:
-            self._unread = 0
-            return
-        if not self._unread:
-            self._patience = now + GRACE_SECONDS
-        self._patience += max(0, self._unread - unread) / LEAST_RATE
-        self._unread = unread
-        if now > self._patience:
+        if self._unread.is_overdue(unread, now):
             log.info("answer_not_read", client=self.client, unread_bytes=unread)
             if self._api is not None:
                 self._api.not_read()
