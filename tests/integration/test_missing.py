@@ -9,27 +9,39 @@ from processes import Producer
 from recorder_service import Recorder, until
 
 from loopcast import LoopcastTransport
+from loopcast.cli.runs import run_runs
 
 EVENTS = 4000
 
 
-def told(recorder, name):
-    """A counter of a recorder's, summed over its labels."""
-    text = httpx.get(f"{recorder.address('ops')}/metrics").text
-    return sum(float(value) for value in re.findall(rf"^{name}{{.*?}} (\S+)$", text, re.MULTILINE))
+class Gateway(Producer):
+    """A running gateway."""
+
+    module = "loopcast_gateway"
 
 
-def runs(recorder):
-    answer = httpx.get(f"{recorder.address('public')}/v1/experiments/exp/runs").json()
-    return {run["run"]: (run["events"], run["missing"]) for run in answer["runs"]}
+def told(ops, name):
+    """A counter of a service's, summed over its labels."""
+    text = httpx.get(f"{ops}/metrics").text
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*?}})? (\S+)$", text, re.MULTILINE))
 
 
-async def test_what_a_full_spool_dropped_is_missing_in_the_runs_record(vhost_url, tmp_path, monkeypatch):
-    """While its producer is away a small spool drops the oldest: as many as the SDK counts, the run's record misses."""
+def runs(public):
+    answer = httpx.get(f"{public}/v1/experiments/exp/runs").json()
+    return {run["run"]: (run.get("events"), run.get("missing", 0)) for run in answer["runs"]}
+
+
+def said(log):
+    return [json.loads(line) for line in log.read_bytes().splitlines() if b"events_never_came" in line]
+
+
+async def test_what_a_full_spool_dropped_is_missing_to_who_reads(vhost_url, tmp_path, monkeypatch, capsys):
+    """While its producer is away a small spool drops the oldest: the record and the list of runs miss just as many."""
     monkeypatch.setenv("LOOPCAST_SPOOL_MAX_BYTES", "300000")
     monkeypatch.setattr("loopcast.sdk.sender.pause", lambda tries, at_least, chance: 0.1)
     log = tmp_path / "recorder.log"
     with (
+        Gateway(vhost_url, tmp_path / "gateway.log") as gateway,
         Producer(vhost_url, tmp_path / "producer.log") as producer,
         Recorder(vhost_url, log, recorder_sqlite=tmp_path / "recorder.db") as recorder,
     ):
@@ -44,11 +56,19 @@ async def test_what_a_full_spool_dropped_is_missing_in_the_runs_record(vhost_url
         await asyncio.to_thread(producer.start)
         stats = [(await asyncio.to_thread(transport.close, 30)).stats for transport in (full, spared)]
         expected = {"full": (stats[0].accepted, stats[0].full), "spared": (2, 0)}
-        await asyncio.to_thread(until, lambda: runs(recorder) == expected, 20, f"never {expected}")
-        metric = told(recorder, "loopcast_recorder_missing_events_total")
-        lines = [json.loads(line) for line in log.read_bytes().splitlines() if b"events_never_came" in line]
+        await asyncio.to_thread(until, lambda: runs(recorder.address("public")) == expected, 20, f"never {expected}")
+        await asyncio.to_thread(until, lambda: said(gateway.log), 20)
+        live = runs(gateway.url)
+        recorded = told(recorder.address("ops"), "loopcast_recorder_missing_events_total")
+        followed = told(gateway.ops_url, "loopcast_gateway_missing_events_total")
+        run_runs("exp", everything=True, limit=10, json=False, url=gateway.url, data=tmp_path)
+        lines = [*said(log), *said(gateway.log)]
 
     assert stats[0].full > 1000
     assert stats[0].accepted + stats[0].full == EVENTS + 1
-    assert stats[0].full == metric
-    assert ("full", "exp", "sqlite") == (lines[0]["run"], lines[0]["experiment"], lines[0]["sink"])
+    assert {"full": (None, stats[0].full), "spared": (None, 0)} == live
+    assert (stats[0].full, stats[0].full) == (recorded, followed)
+    assert f"{stats[0].full:,}" in capsys.readouterr().out
+    assert {("full", "exp", "sqlite"), ("full", "exp", None)} == {
+        (x["run"], x["experiment"], x.get("sink")) for x in lines
+    }

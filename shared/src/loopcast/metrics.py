@@ -202,6 +202,11 @@ GATEWAY_OUTBOX = Definition(
 GATEWAY_GAPS = Definition(
     "loopcast_gateway_gaps_total", "counter", "Times that a subscription was told of missing events.", ("reason",)
 )
+GATEWAY_MISSING = Definition(
+    "loopcast_gateway_missing_events_total",
+    "counter",
+    "Events that their emitters numbered and that never came: dropped by a full spool, or refused for good.",
+)
 GATEWAY_DRAINING = Definition("loopcast_gateway_draining", "gauge", "1 while viewers are asked to leave.")
 GATEWAY_EXPERIMENTS = Definition(
     "loopcast_gateway_experiments", "gauge", "Experiments that are known of the log.", ("partition",)

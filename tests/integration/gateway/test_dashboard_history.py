@@ -220,3 +220,27 @@ async def test_a_run_whose_process_was_killed_is_silent(start_gateway, feed, bro
     assert {("run-1", True), ("run-2", False)} == {(run["run"], run.get("silent", False)) for run in listed}
     assert ["running", "silent"] == sorted(tags)
     assert elapsed[0] == elapsed[1]
+
+
+async def test_a_run_that_is_missing_events_says_so(start_gateway, feed, browse):
+    """An emitter went from 2 to 1,003: the page of all runs and the run's own say how many never came."""
+    gateway = start_gateway()
+    async with feed() as log:
+        events = [*run_of(log, "tuning", "run-1", START, state("draft"), state("check"))]
+        numbered = [
+            replace(event, attempt=1, emitter="a" * 16, sequence=f"{n:020}")
+            for event, n in zip(events, (1, 2, 1003), strict=True)
+        ]
+        await log.publish([*numbered, *run_of(log, "tuning", "run-2", START)])
+        await log.settle(gateway)
+        async with browse(gateway) as page:
+            await page.until(f"{shown('#overview tbody tr')}.length === 2")
+            of_all = await page.value(shown("#overview .missing"))
+            facts = []
+            for run in ("run-1", "run-2"):
+                await page.call("Page.navigate", url=f"{gateway.http}/#tuning/{run}")
+                await page.until("document.querySelector('#facts').innerText.includes('STARTED')")
+                facts.append(await page.value("document.querySelector('#facts').innerText"))
+
+    assert ["1,000 events missing"] == [text.strip() for text in of_all]
+    assert ["EVENTS MISSING\n1,000" in text for text in facts] == [True, False]

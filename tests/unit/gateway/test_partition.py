@@ -1,11 +1,13 @@
 """What a process knows of a partition, and reading stretches of it again."""
 
 from loopcast.broker.interface import Delivery
+from loopcast.holes import Hole
 from loopcast.metrics import REPEAT_KEYS_EVICTED, Metrics
 from loopcast.position import Anchor, Position
 from loopcast.repeats import Repeats
 from loopcast.settings import GatewaySettings
 from loopcast.topology import APP_ID, HEARTBEAT
+from loopcast_gateway.digest import Digest
 from loopcast_gateway.gateway import Gateway
 from loopcast_gateway.instruments import Instruments
 from loopcast_gateway.partition import Partition
@@ -61,6 +63,49 @@ def test_what_is_no_longer_known_for_a_repeat_is_counted():
         partition.reset()
 
     assert [2, 4] == counted
+
+
+def counted(offset, n, *, attempt=1, type_="t"):
+    """An event that its source numbered; without an attempt a producer did."""
+    headers = {"experiment": "a", "run": "r", "emitter": "e", "sequence": n, "attempt": attempt}
+    given = {name: value for name, value in headers.items() if value}
+    return message(offset, n=n, type_=type_, headers=given, body=b'{"data":{}}')
+
+
+def test_numbers_that_were_skipped_are_missing_of_their_run():
+    """Each hole is told once, by the run too; a repeat, an emitter's first and a producer's numbers tell of none."""
+    partition = Partition(0, **BOUNDS)
+    partition.take([counted(0, 7, type_="loop_start"), counted(1, 9), counted(2, 9), heartbeat(3)])
+    partition.take([counted(4, 8), counted(5, 14), counted(6, 15), counted(7, 30, attempt=0)])
+
+    assert [Hole("a", "r", 1), Hole("a", "r", 4)] == partition.digest.missed()
+    assert [] == partition.digest.missed()
+    assert [5] == [run.missing for run in partition.digest.runs.of("a", 0)]
+
+
+def test_a_checkpoint_knows_what_is_missing():
+    """Who goes on from a checkpoint adds to what it says, also behind a hole that the restart lay in."""
+    before = Partition(0, **BOUNDS)
+    before.take([counted(0, 1, type_="loop_start"), counted(1, 5)])
+    after = Partition(0, **BOUNDS)
+    after.begin(Digest.load(before.digest.dump()), 1)
+    after.take([counted(2, 8)])
+
+    assert [Hole("a", "r", 2)] == after.digest.missed()
+    assert [5] == [run.missing for run in after.digest.runs.of("a", 0)]
+
+
+def test_a_checkpoint_from_before_missing_events_were_counted_is_read():
+    """Its runs are missing nothing so far, and what it wrote has no such member."""
+    before = Partition(0, **BOUNDS)
+    before.take([counted(0, 1, type_="loop_start"), counted(1, 2)])
+    record = before.digest.dump()
+    after = Partition(0, **BOUNDS)
+    after.begin(Digest.load(record), 1)
+    after.take([counted(2, 4)])
+
+    assert b"missing" not in record["runs"]
+    assert [1] == [run.missing for run in after.digest.runs.of("a", 0)]
 
 
 def test_an_event_that_is_called_a_heartbeat_is_an_event():

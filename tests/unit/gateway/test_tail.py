@@ -13,7 +13,7 @@ from loopcast.broker.interface import Message
 from loopcast.checkpoint import recovery
 from loopcast.history_query import Query
 from loopcast.ids import uuid7
-from loopcast.metrics import Metrics
+from loopcast.metrics import GATEWAY_MISSING, Metrics
 from loopcast.position import Position
 from loopcast.settings import GatewaySettings
 from loopcast.topology import APP_ID
@@ -21,6 +21,7 @@ from loopcast_gateway import tail
 from loopcast_gateway.access import Guest
 from loopcast_gateway.dialects import JSON
 from loopcast_gateway.gateway import Gateway
+from loopcast_gateway.instruments import Instruments
 
 LOG = "loopcast.log.0"
 EARLIEST = {"from": "earliest"}
@@ -35,11 +36,13 @@ class World:
         self.broker.streams[LOG] = Stream()
         self.count = 0
 
-    def publish(self, experiment, *, type_="t", **data):
-        number, self.count = self.count, self.count + 1
+    def publish(self, experiment, *, type_="t", skip=0, **data):
+        number, self.count = self.count + skip, self.count + skip + 1
         body = json.dumps({"time": "t", "data": {"n": number, **data}}).encode()
         headers = {"experiment": experiment, "run": experiment, "emitter": "e", "sequence": number}
         headers["x-stream-filter-value"] = experiment
+        if skip:
+            headers["attempt"] = 1
         message = Message(
             exchange="", routing_key=LOG, body=body, message_id=uuid7(), type=type_, app_id=APP_ID,
             headers={**headers, "recorded": BEGAN + number},
@@ -128,6 +131,21 @@ async def test_a_start_goes_on_from_the_checkpoint():
     assert {"a": 151, "b": 150, "run": 1} == listed
     assert [*range(0, 300, 2), 301] == viewer.numbers()
     assert ["l"] == [run.loop for run in second.open_runs("*")]
+
+
+async def test_what_never_came_is_told_by_who_is_there():
+    """A hole counts at the gateways that followed the log then; those that start later know it of the run."""
+    world = World()
+    world.publish("a", type_="loop_start", loop="l")
+    async with world.gateway() as first:
+        world.publish("a", skip=3)
+        await soon(lambda: first.tails[0].missing)
+        Instruments(metrics := Metrics("gateway", "0")).report(first)
+    async with world.gateway() as second:
+        known = [run.missing for run in second.open_runs("*")]
+
+    assert 3 == metrics.registry.get_sample_value(GATEWAY_MISSING.name)
+    assert ([3], 0) == (known, second.tails[0].missing)
 
 
 async def test_a_log_without_a_checkpoint_is_known_after_a_while():

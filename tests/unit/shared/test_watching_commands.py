@@ -74,10 +74,11 @@ def test_a_row():
     run = {"experiment_id": "e", "run": "r", "status": "running", "started": at(0), "updated": at(30), "loops": loops}
     now = parse_moment(at(40))
 
-    assert ("e", "r", "running", "outer > inner", "try", "1", "40s", "10s ago") == row_of(run, now)
+    assert ("e", "r", "running", "outer > inner", "try", "1", "40s", "10s ago", "-") == row_of(run, now)
+    assert "11,216" == row_of({**run, "missing": 11216}, now)[-1]
     ended = {**run, "status": "completed", "ended": at(20), "loops": [], "loop": "outer"}
     assert ("outer", "-", "-", "20s") == row_of(ended, now + 90_000)[3:7]
     assert "1d 1h ago" == row_of(ended, now + 90_000)[7]
     silent = row_of({**run, "silent": True, "pulse": at(35)}, now + 90_000)
-    assert ("silent", "35s", "1d 1h ago") == (silent[2], *silent[6:])
+    assert ("silent", "35s", "1d 1h ago") == (silent[2], *silent[6:8])
     assert len(COLUMNS) == len(row_of({"experiment_id": "e", "run": "r", "status": "running"}, now))

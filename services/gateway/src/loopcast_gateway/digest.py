@@ -14,6 +14,7 @@ import msgspec
 
 from loopcast import pulse
 from loopcast.broker.interface import Delivery
+from loopcast.holes import Hole
 from loopcast.repeats import Repeats
 from loopcast_gateway.catalog import Catalog
 from loopcast_gateway.entry import Entry, is_repeat, to_entry
@@ -38,6 +39,7 @@ class Digest:
         self.runs = OpenRuns()
         self.repeats = Repeats()
         self._repeated: OrderedDict[int, None] = OrderedDict()
+        self._holes: list[Hole] = []
 
     def read(self, delivery: Delivery, partition: int) -> Entry | None:
         """Take the next message; the event that it is, None for what viewers never see."""
@@ -53,7 +55,15 @@ class Digest:
             return None
         self.catalog.add(entry)
         self.runs.add(entry)
+        if self.repeats.skipped and (missing := self.repeats.hole(delivery.headers.get("attempt"))):
+            self._holes.append(hole := Hole(entry.experiment, entry.run, missing))
+            self.runs.miss(hole)
         return entry
+
+    def missed(self) -> list[Hole]:
+        """What never came before the events that were read, each hole once."""
+        holes, self._holes = self._holes, []
+        return holes
 
     def lead_in(self, delivery: Delivery) -> None:
         """Know a message from before the first that counts, so that a repeat of it is known for one."""

@@ -28,6 +28,8 @@ class Instruments:
         gateway.tally.repeats += self._since("repeats", "", sum(tail.partition.repeats for tail in gateway.tails))
         evicted = self._since("evicted", "", sum(tail.partition.evicted for tail in gateway.tails))
         metrics.counter(names.REPEAT_KEYS_EVICTED).inc(evicted)
+        missing = self._since("missing", "", sum(tail.missing for tail in gateway.tails))
+        metrics.counter(names.GATEWAY_MISSING).inc(missing)
         gateway.tally.report(metrics)
         followers = dict(gateway.hub.followers())
         metrics.counter(names.GATEWAY_COALESCED).inc(self._since("coalesced", "", gateway.hub.coalesced))

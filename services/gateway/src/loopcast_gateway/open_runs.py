@@ -21,6 +21,7 @@ from loopcast.events import format_time, normalize_time, to_microseconds
 from loopcast.outcome import RUNNING, WAITING, final_status
 
 if TYPE_CHECKING:
+    from loopcast.holes import Hole
     from loopcast_gateway.entry import Entry
 
 __all__ = ["Level", "OpenRuns", "Run", "ended_run"]
@@ -65,6 +66,8 @@ class Run(msgspec.Struct, omit_defaults=True):
     """When its process last told that it lives, where it does so (:mod:`loopcast.pulse`)."""
     silent: bool = False
     """Whether it runs, as far as it said, and its process tells no more that it lives."""
+    missing: int = 0
+    """How many of its events were numbered and never came: dropped by a full spool, or refused for good."""
     loops: list[Level] = []
     """The loops that run, the run's own first, each inside the one before."""
 
@@ -140,6 +143,11 @@ class OpenRuns:
         if known is not None:
             known.recorded = entry.recorded
             self._known.move_to_end(key)
+
+    def miss(self, hole: Hole) -> None:
+        """Events of a run never came; one that is not known is not begun by it."""
+        if (known := self._known.get((hole.experiment, hole.run))) is not None:
+            known.run.missing += hole.events
 
     def beat(self, beat: pulse.Pulse) -> None:
         """Take a run's pulse: the next message of the log that is one. A run that is not known is not begun by it."""

@@ -118,6 +118,7 @@ class Partition:
 
     def complete(self, digest: Digest) -> None:
         """Know what was before the first message that was read here too: `digest` tells of all up to the tail."""
+        digest.missed()
         self.digest, self.whole = digest, True
 
     def segments(

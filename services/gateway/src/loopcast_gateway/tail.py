@@ -19,6 +19,7 @@ from loopcast.broker.interface import Client, Delivery
 from loopcast.broker.log import LogReader
 from loopcast.broker.publisher import Publisher
 from loopcast.errors import BrokerError, LogChanged
+from loopcast.holes import HINT, Hole, Holes
 from loopcast.telemetry import Telemetry
 from loopcast_gateway.backfill import backfill
 from loopcast_gateway.checkpoints import Checkpoints, First, is_due
@@ -90,6 +91,9 @@ class Tail:
         self.partition = partition
         self.silences = 0
         """How often the consumer was dead and nobody said so."""
+        self.missing = 0
+        """How many events were numbered and never came, of those that came while this process followed the log."""
+        self._holes = Holes()
         self.ready = asyncio.Event()
         """Set while the end of the log is known and followed."""
 
@@ -191,6 +195,7 @@ class Tail:
 
     def _take(self, deliveries: Sequence[Delivery], head: int, reason: str | None) -> None:
         entries = self.partition.take(deliveries)
+        self._miss(self.partition.digest.missed())
         if self.ready.is_set():
             self._on_entries(self.partition, entries)
         elif self.partition.tail >= head:
@@ -260,10 +265,25 @@ class Tail:
                 with contextlib.suppress(BrokerError):
                     await self.heartbeats.beat()
 
+    def _miss(self, holes: Sequence[Hole]) -> None:
+        """Tell what never came, where it is news: what was before the start somebody was told then."""
+        if self.ready.is_set():
+            for hole in holes:
+                self.missing += hole.events
+                self._holes.add(hole)
+
+    def _tell(self) -> None:
+        if (missing := self._holes.due(time.monotonic())) is not None:
+            log.warning(
+                "events_never_came", stream=self._stream, events=missing.events, runs=missing.runs,
+                experiment=missing.last.experiment, run=missing.last.run, hint=HINT,
+            )  # fmt: skip
+
     async def _write_down(self) -> None:
         since, last = time.monotonic(), -1
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            self._tell()
             if self.partition.checkpointed != last:
                 since, last = time.monotonic(), self.partition.checkpointed
             waited = time.monotonic() - since

@@ -19,7 +19,7 @@ from loopcast.history_query import MAX_LIMIT
 
 __all__ = ["row_of", "run_runs"]
 
-COLUMNS = ("experiment", "run", "status", "loop", "state", "iteration", "for", "last event")
+COLUMNS = ("experiment", "run", "status", "loop", "state", "iteration", "for", "last event", "missing")
 _COLOURS = {
     "running": "green",
     "awaiting_continuation": "yellow",
@@ -44,8 +44,10 @@ def run_runs(experiment: str, *, everything: bool, limit: int, json: bool, url: 
         for run in runs:
             print(jsonlib.dumps(run, ensure_ascii=False))
     else:
-        rows = (_texts(row_of(run, time.time())) for run in runs)
-        print_table(COLUMNS, rows, empty="no runs" if everything else "nothing runs")
+        # A column of nothing is no news: it is there where something is missing.
+        columns = COLUMNS if any(run.get("missing") for run in runs) else COLUMNS[:-1]
+        rows = (_texts(row_of(run, time.time())[: len(columns)]) for run in runs)
+        print_table(columns, rows, empty="no runs" if everything else "nothing runs")
     if not complete and len(runs) < limit:
         print("There may be more: the gateway has not read the whole log yet.", file=sys.stderr)
     elif not complete:
@@ -74,12 +76,14 @@ def row_of(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
         str(inner.get("iteration") or "-"),
         lasted,
         "-" if updated is None else f"{span(now - updated)} ago",
+        f"{missing:,}" if (missing := run.get("missing")) else "-",
     )
 
 
 def _texts(row: Sequence[str]) -> Iterator[Text]:
-    for name, text in zip(COLUMNS, row, strict=True):
-        yield Text(text, _COLOURS.get(text, "") if name == "status" else "")
+    for name, text in zip(COLUMNS, row, strict=False):
+        colour = _COLOURS.get(text, "") if name == "status" else "red" if name == "missing" and text != "-" else ""
+        yield Text(text, colour)
 
 
 def _seconds(text: object) -> float | None:

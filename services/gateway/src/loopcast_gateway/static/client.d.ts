@@ -74,6 +74,8 @@ export interface Run {
   pulse?: string;
   /** It runs, as far as it said, and its process tells no more that it lives. */
   silent?: boolean;
+  /** How many of its events were numbered and never came: dropped by a full spool, or refused for good. */
+  missing?: number;
   /** The loops that run, the run's own first, each inside the one before. */
   loops?: { loop?: string; state?: string; iteration?: number; since?: string; started?: string }[];
 }

@@ -1,9 +1,10 @@
 // The runs of all experiments: which go on, and how the others ended.
 
 import { write } from "./address.js";
-import { $, ago, element, length, moment, shade } from "./dom.js";
+import { $, ago, count, element, length, moment, shade } from "./dom.js";
 
 const MAX_SHOWN = 200;
+const NEVER_CAME = "Their numbers are skipped: the spool of the SDK was full, or they were refused for good.";
 
 export class Overview {
   #runs = [];
@@ -61,6 +62,7 @@ export class Overview {
       href: write(run.experiment_id, run.run),
       loop: run.loop ?? run.run,
       again: run.attempt > 1 ? `attempt ${run.attempt}` : "",
+      missing: run.missing ? `${count(run.missing)} event${run.missing === 1 ? "" : "s"} missing` : "",
       experiment: run.experiment_id,
       status,
       where,
@@ -72,7 +74,7 @@ export class Overview {
   }
 }
 
-function line({ href, loop, again, experiment, status, where, started, took, spoke }) {
+function line({ href, loop, again, missing, experiment, status, where, started, took, spoke }) {
   const row = element("tr");
   const cell = (kind, ...inside) => {
     const made = element("td", kind);
@@ -84,7 +86,7 @@ function line({ href, loop, again, experiment, status, where, started, took, spo
     cell("status", element("span", "tag", status, { "data-tone": shade(status) })),
     cell("loop", link, ...(again ? [element("small", "", ` ${again}`)] : [])),
     cell("of", experiment),
-    cell("where", where),
+    cell("where", where, ...(missing ? [element("small", "missing", ` ${missing}`, { title: NEVER_CAME })] : [])),
     cell("started", started),
     cell("took", took),
     cell("spoke", spoke),

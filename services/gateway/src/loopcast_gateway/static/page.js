@@ -116,6 +116,7 @@ async function refresh() {
   const [list, stats, going] = await Promise.all([ask("/v1/experiments"), ask("/v1/stats"), ask("/v1/experiments/*/runs?limit=200")]);
   if (going) {
     overview.take(going.runs, going.complete);
+    timeline.missing = new Map(going.runs.map((one) => [one.run, one.missing ?? 0]));
     timeline.silent = new Set(going.runs.filter((one) => one.silent).map((one) => one.run));
   }
   if (list) experiments.take(list, going?.runs ?? []);

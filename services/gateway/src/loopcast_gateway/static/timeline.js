@@ -16,6 +16,7 @@ export class Timeline {
   #now;
   #trace;
   #traced = null; // the run and attempt that the link is of
+  missing = new Map(); // how many events of a run never came, as the gateway says
   silent = new Set(); // runs whose process tells no more that it lives, as the gateway says
 
   /** `trace(run)` gives a promise of `{ url }`, or of nothing; `onRun` gets the id of the run to show, null the newest. */
@@ -100,8 +101,9 @@ export class Timeline {
       ["tokens out", run.tokens.output ? count(run.tokens.output) : ""],
       ["cost", run.cost === null ? "" : money(run.cost)],
     ].filter(([, value]) => value !== "");
+    const missing = this.missing.get(run.id) ?? 0;
     const verdicts = [...run.verdicts].map(([word, number]) => [word, number, tone(word)]);
-    const key = JSON.stringify([facts, verdicts, run.error]);
+    const key = JSON.stringify([facts, verdicts, missing, run.error]);
     if ($("facts").dataset.key === key) return;
     $("facts").dataset.key = key;
     const fact = (name, value, shade = "") => {
@@ -110,6 +112,7 @@ export class Timeline {
       return box;
     };
     $("facts").replaceChildren(...facts.map(([name, value]) => fact(name, value)), ...verdicts.map(([word, number, shade]) => fact(`verdict ${word}`, `×${number}`, shade)));
+    if (missing) $("facts").append(fact("events missing", count(missing), "bad"));
     if (run.error) $("facts").append(fact("error", run.error, "bad"));
   }
 
