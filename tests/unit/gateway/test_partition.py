@@ -72,9 +72,16 @@ def counted(offset, n, *, attempt=1, type_="t"):
     return message(offset, n=n, type_=type_, headers=given, body=b'{"data":{}}')
 
 
+def whole():
+    """A partition that is read from the beginning of its log."""
+    partition = Partition(0, **BOUNDS)
+    partition.begin(Digest(), -1)
+    return partition
+
+
 def test_numbers_that_were_skipped_are_missing_of_their_run():
     """Each hole is told once, by the run too; a repeat, an emitter's first and a producer's numbers tell of none."""
-    partition = Partition(0, **BOUNDS)
+    partition = whole()
     partition.take([counted(0, 7, type_="loop_start"), counted(1, 9), counted(2, 9), heartbeat(3)])
     partition.take([counted(4, 8), counted(5, 14), counted(6, 15), counted(7, 30, attempt=0)])
 
@@ -85,7 +92,7 @@ def test_numbers_that_were_skipped_are_missing_of_their_run():
 
 def test_a_checkpoint_knows_what_is_missing():
     """Who goes on from a checkpoint adds to what it says, also behind a hole that the restart lay in."""
-    before = Partition(0, **BOUNDS)
+    before = whole()
     before.take([counted(0, 1, type_="loop_start"), counted(1, 5)])
     after = Partition(0, **BOUNDS)
     after.begin(Digest.load(before.digest.dump()), 1)
@@ -97,7 +104,7 @@ def test_a_checkpoint_knows_what_is_missing():
 
 def test_a_checkpoint_from_before_missing_events_were_counted_is_read():
     """Its runs are missing nothing so far, and what it wrote has no such member."""
-    before = Partition(0, **BOUNDS)
+    before = whole()
     before.take([counted(0, 1, type_="loop_start"), counted(1, 2)])
     record = before.digest.dump()
     after = Partition(0, **BOUNDS)
@@ -106,6 +113,24 @@ def test_a_checkpoint_from_before_missing_events_were_counted_is_read():
 
     assert b"missing" not in record["runs"]
     assert [1] == [run.missing for run in after.digest.runs.of("a", 0)]
+
+
+def test_who_began_in_the_middle_says_of_nothing_that_it_is_missing():
+    """What stands first there may be half of a repeat; the reading of what was before it tells."""
+    partition = Partition(0, **BOUNDS)
+    log = [counted(7, 2, type_="loop_start"), counted(8, 5)]
+    partition.take(log)
+    assert [] == partition.digest.missed()
+    assert [0] == [run.missing for run in partition.digest.runs.of("a", 0)]
+
+    digest = Digest()
+    for delivery in (counted(6, 1), *log):
+        digest.read(delivery, 0)
+    partition.complete(digest)
+    partition.take([counted(9, 7)])
+
+    assert [Hole("a", "r", 1)] == partition.digest.missed()
+    assert [3] == [run.missing for run in partition.digest.runs.of("a", 0)]
 
 
 def test_an_event_that_is_called_a_heartbeat_is_an_event():

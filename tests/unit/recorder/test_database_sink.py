@@ -342,7 +342,8 @@ def test_what_the_log_lost_is_not_what_an_emitter_dropped(make, path, reason, an
         sink.close()
         sink = make()
     sink.resume(0)
-    behind = [parse(d.body) for d in (*jumping(9, 11), *jumping(20, 24, emitter="b" * 16))]
+    # A repeat of what was before the gap makes nothing certain.
+    behind = [parse(d.body) for d in (*jumping(2, 9, 11), *jumping(20, 24, emitter="b" * 16))]
 
     assert (Hole("exp", "r", 1), Hole("exp", "r", 3)) == sink.write(0, deliver(behind, offset=0 if anew else 50)).holes
     assert 4 == missing(path)

@@ -32,9 +32,15 @@ _offsets = msgspec.msgpack.Decoder(list[int])
 
 
 class Digest:
-    """What was read of one partition, told in little."""
+    """
+    What was read of one partition, told in little.
 
-    def __init__(self) -> None:
+    One that is not `whole` began in the middle of the log, where a number may jump because what was before it is not
+    known: it says of nothing that it is missing.
+    """
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self._whole = whole
         self.catalog = Catalog()
         self.runs = OpenRuns()
         self.repeats = Repeats()
@@ -55,7 +61,7 @@ class Digest:
             return None
         self.catalog.add(entry)
         self.runs.add(entry)
-        if self.repeats.skipped and (missing := self.repeats.hole(delivery.headers.get("attempt"))):
+        if self.repeats.skipped and self._whole and (missing := self.repeats.hole(delivery.headers.get("attempt"))):
             self._holes.append(hole := Hole(entry.experiment, entry.run, missing))
             self.runs.miss(hole)
         return entry

@@ -53,7 +53,7 @@ class Partition:
         self.recent: Recent | None = None
         self.pos: str | None = None
         """The last message read, as a position; None before the first."""
-        self.digest = Digest()
+        self.digest = Digest(whole=False)
         """What all that was read comes to."""
         self.whole = False
         """Whether everything that the log has was read, by this process or by whoever wrote the digest that it has."""

@@ -42,6 +42,8 @@ class Ledger:
         """What is in memory is not what is kept: a transaction failed."""
         self._places.clear()
         self._since: dict[int, int] = {}
+        self._unsure: set[tuple[str, str]] = set()
+        """Emitters whose next number may jump."""
         self._repeats = Repeats()
         self._numbered: dict[tuple[str, str], tuple[int, int]] = {}
         self._unnumbered: dict[str, int] = {}
@@ -73,17 +75,20 @@ class Ledger:
         if entry.emitter is None or entry.sequence is None:
             return 0 if self._fresh_id(entry.id, n) else None
         key = (entry.run, entry.emitter)
-        contiguous = True
         if self._repeats.last(*key) is None:
             stored = self._database.rows("SELECT sequence, n FROM emitters WHERE run = ? AND emitter = ?", key)
             if stored:
                 sequence, before = stored[0]
                 self._repeats.seen(*key, sequence, entry.id)
-                contiguous = self._contiguous(before, n)
+                if not self._contiguous(before, n):
+                    self._unsure.add(key)
         if self._repeats.seen(*key, entry.sequence, entry.id):
             return None
         self._numbered[key] = (entry.sequence, n)
-        return self._repeats.hole(entry.attempt) if contiguous else 0
+        if self._unsure and key in self._unsure:
+            self._unsure.remove(key)
+            return 0
+        return self._repeats.hole(entry.attempt)
 
     def _contiguous(self, before: int, n: int) -> bool:
         """Whether everything was read between the events `before` and `n`, so that a hole is not one of the log's."""
