@@ -7,11 +7,12 @@ from tests.support.memory_broker import MemoryBroker, Stream
 
 from loopcast.broker.interface import Message
 from loopcast.broker.log import LogReader
-from loopcast.errors import BrokerUnavailable
+from loopcast.errors import BrokerUnavailable, LogChanged
 from loopcast.ids import uuid7
 from loopcast.position import Position
 from loopcast.topology import APP_ID, Topology
 from loopcast_gateway import history as history_module
+from loopcast_gateway.blocks import Block
 from loopcast_gateway.history import History
 from loopcast_gateway.partition import Partition
 from loopcast_gateway.reading import Lost, Reading
@@ -123,3 +124,52 @@ async def test_a_read_that_fails_is_told_to_all_who_wait(monkeypatch):
 
     with pytest.raises(BrokerUnavailable):
         await world.replay()
+
+
+@pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
+@pytest.mark.parametrize("from_position", [False, True])
+async def test_what_retention_takes_between_two_reads_is_not_passed_over(monkeypatch, version, from_position):
+    """A viewer takes its time, and the log is shortened meanwhile: what it was not given by then is said to be lost."""
+    monkeypatch.setattr(history_module, "BLOCK_BYTES", 20_000 if version == "4.0.5" else 750_000)
+    world = World(version)
+    await world.fill(8_000, 200)
+    after = -1
+    if from_position:
+        [other] = [m for m in world.broker.streams[LOG].messages if m.headers["sequence"] == 150]
+        after = Position.of(0, other.offset, other.message_id)
+    reading = Reading(world.partition, world.history, "rare", after, world.partition.tail)
+    batches = reading.batches()
+    begun = []
+    while not begun:
+        begun += [e for e in await anext(batches) if e.experiment == "rare"]
+    world.broker.truncate(LOG, 6_000)
+    # What was read is kept for a minute, and for as long as others read nothing.
+    world.history.forget(0)
+
+    with pytest.raises((Lost, LogChanged)) as told:
+        begun += [e async for entries in batches for e in entries if e.experiment == "rare"]
+    assert "truncated" in (str(told.value), getattr(told.value, "reason", None))
+    # Nothing behind the hole was handed over before it was noticed.
+    shown = [json.loads(entry.envelope)["data"]["n"] for entry in begun]
+    assert [n for n in world.rare if n in range(shown[0], shown[-1] + 1)] == shown
+    assert shown[-1] < 6_000
+
+
+async def test_what_retention_takes_during_a_filtered_read_is_not_passed_over(monkeypatch):
+    """Holes say nothing where others are left out, so the log is asked when it was read."""
+    world = World("4.0.5")
+    await world.fill(8_000, 200)
+    sift = world.history._sift
+
+    async def overtaken(*arguments):
+        block = await sift(*arguments)
+        # The broker goes on behind what is gone, and says nothing.
+        world.broker.truncate(LOG, 4_000)
+        kept = [delivery for delivery in block.deliveries if delivery.offset < 500 or delivery.offset >= 4_000]
+        return Block(block.start, block.end, kept)
+
+    monkeypatch.setattr(world.history, "_sift", overtaken)
+    with pytest.raises(LogChanged) as told:
+        await world.replay()
+
+    assert "truncated" == told.value.reason

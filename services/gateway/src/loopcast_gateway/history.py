@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from loopcast.broker.interface import Client, Delivery, StreamOffset
 from loopcast.broker.log import LogReader
+from loopcast.broker.resume import OWN_RECORDS
 from loopcast.errors import BrokerUnavailable, LogChanged
 from loopcast.position import Anchor, Position, verify
 from loopcast.topology import Topology
@@ -61,21 +62,22 @@ class History:
         return len(self._reading) + len(self._sifting)
 
     async def read(
-        self, partition: int, stretch: Stretch, *, only: str | None = None
+        self, partition: int, stretch: Stretch, *, only: str | None = None, reached: int | None = None
     ) -> AsyncGenerator[list[Entry], None]:
         """
         The events of `stretch`, in batches; some are empty.
 
         With `only`, the filter value of an experiment which has a message at or behind the end of `stretch`, most of
-        what others have is left out where the broker can do that.
+        what others have is left out where the broker can do that. `reached` is an offset that was found to be there.
 
         Raises:
             BrokerUnavailable: the stream does not answer.
-            LogChanged: the log is not what it was when the reading began.
+            LogChanged: the log is not what it was when the reading began, or retention has overtaken it.
         """
         offset = stretch.start
         while not stretch.done:
-            if only is not None and self.filters:
+            filtered = only is not None and self.filters
+            if only is not None and filtered:
                 try:
                     block = await self._sifted(partition, offset, stretch.until, only)
                 except BrokerUnavailable:
@@ -85,6 +87,12 @@ class History:
             else:
                 block = await self._block(partition, offset, stretch.until)
             deliveries = block.since(offset)
+            if reached is None and any(delivery.offset == stretch.anchor for delivery in deliveries):
+                reached = stretch.anchor
+            # What is filtered has holes everywhere, so that is asked about each time, and when it has been read.
+            if deliveries and reached is not None and (filtered or deliveries[0].offset > reached + 1 + OWN_RECORDS):
+                await self._has_kept(partition, reached)
+            reached = deliveries[-1].offset if deliveries else reached
             for start in range(0, len(deliveries), STEP):
                 yield stretch.feed(deliveries[start : start + STEP])
                 # What is in memory would else come without a turn for anybody else.
@@ -101,6 +109,19 @@ class History:
         """
         async with self._slots, contextlib.aclosing(self._batches(partition, offset, prefetch=1)) as batches:
             return (await anext(batches))[0]
+
+    async def _has_kept(self, partition: int, reached: int) -> None:
+        """
+        Look whether the log still has what stands behind the offset `reached`.
+
+        Raises:
+            BrokerUnavailable: the stream does not answer.
+            LogChanged: retention has taken some of it, which may be what was to be read.
+        """
+        first = await self.first(partition, "first")
+        if first.offset > reached + 1 + OWN_RECORDS:
+            stream = self._streams[partition]
+            raise LogChanged(f"{stream} has lost what stood behind offset {reached}.", reason=Anchor.TRUNCATED)
 
     def forget(self, partition: int) -> None:
         """The partition's log is another one: nothing that was read of it counts."""

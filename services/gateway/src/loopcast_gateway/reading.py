@@ -61,6 +61,8 @@ class Reading:
             if _is_sparse(filtered):
                 self._only, self._segments = experiment_word(experiment), filtered
         self._lenient = not isinstance(after, Position)
+        self._reached: int | None = None
+        """An offset that was found to be there, where the stretch does not prove one."""
         self.scanned = 0
         """How many messages were read."""
         self.first: Position | None = None
@@ -95,7 +97,7 @@ class Reading:
             found = await self._history.first(self._partition.number, self._after.offset)
             if (verdict := verify(self._after, found.offset, found.message_id)) is not Anchor.PROVEN:
                 raise Lost(verdict)
-            self._after = self._after.offset
+            self._after = self._reached = self._after.offset
         for segment in self._segments:
             stretch = self._stretch(segment)
             async for entries in self._read(stretch):
@@ -122,7 +124,8 @@ class Reading:
 
     async def _read(self, stretch: Stretch) -> AsyncGenerator[list[Entry], None]:
         before = self.scanned
-        async for entries in self._history.read(self._partition.number, stretch, only=self._only):
+        reached = self._reached if stretch.anchor is None else None
+        async for entries in self._history.read(self._partition.number, stretch, only=self._only, reached=reached):
             self.scanned = before + stretch.scanned
             if self.first is None and stretch.first is not None:
                 self.first = self._position(stretch.first)

@@ -52,6 +52,11 @@ class Stretch:
         """The last message of the stretch so far, whatever it was: a place to go on from."""
 
     @property
+    def anchor(self) -> int | None:
+        """The offset that is to be proven; None where there is none."""
+        return None if self._anchor is None else self._anchor.offset
+
+    @property
     def start(self) -> int:
         """The offset to read from: a lead-in before the first that counts."""
         return max(0, self._behind - LEAD_IN)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from loopcast.broker.interface import Delivery, StreamOffset
 from loopcast.position import Anchor, Position, verify
 
-__all__ = ["CLOCK_SKEW_SECONDS", "Resume", "unbroken"]
+__all__ = ["CLOCK_SKEW_SECONDS", "OWN_RECORDS", "Resume", "unbroken"]
 
 OWN_RECORDS = 2
 """
