@@ -16,6 +16,7 @@ by 12204. :meth:`Repeats.hole` says how many numbers are in it, and which may ju
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import msgspec
 
@@ -92,6 +93,10 @@ class Repeats:
     def last(self, run: str, emitter: str) -> int | None:
         """The number of the last event seen of an emitter; None where there was none, or it is forgotten."""
         return self._last.get((run, emitter))
+
+    def numbered(self) -> Iterable[tuple[str, str]]:
+        """The (run, emitter) that it knows the last numbers of."""
+        return self._last.keys()
 
     def _seen_id(self, id_: str) -> bool:
         self.skipped = 0

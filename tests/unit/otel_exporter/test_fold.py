@@ -12,6 +12,7 @@ from loopcast.trace_ids import LOOP, span_id, trace_id
 from loopcast_otel_exporter.content import tool_name
 from loopcast_otel_exporter.encoding import encode_log, encode_span
 from loopcast_otel_exporter.fold import Fold, Options
+from loopcast_otel_exporter.ordering import HOLD_MICROSECONDS
 from loopcast_otel_exporter.state import State
 
 
@@ -205,6 +206,24 @@ def test_noise_does_not_push_out_a_verdict():
 
     assert (98, 204) == (len(state.events), state.dropped_events)
     assert ["gen_ai.evaluation.result", "loop.route"] == [event.name for event in state.events[-2:]]
+
+
+def test_what_never_came_is_missing_of_the_loop():
+    """The loop's span has how many of its run's events were skipped, though the last of them is its end."""
+    script = loop()
+    for n in range(6):
+        script("note", n=n)
+    script("loop_complete", terminated_by="terminal")
+    events = envelopes(script.events, run="run")
+    whole, torn = fold(events), fold([*events[:3], *events[5:6], *events[8:]])
+    for folded in (whole, torn):
+        folded.tick(folded.ordering.now + HOLD_MICROSECONDS + 1)
+    found = [
+        [span.attributes.get("loop.missing_events") for span in folded.take().spans if span.name.startswith("invoke")]
+        for folded in (whole, torn)
+    ]
+
+    assert [[None], [4]] == found
 
 
 def test_an_unknown_event_is_a_record_and_an_event_of_the_innermost_span():

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
 from tests.support.memory_broker import MemoryBroker, Stream
 
 from loopcast.errors import BrokerUnavailable
-from loopcast_otel_exporter.intake import follow
+from loopcast.position import Position
+from loopcast_otel_exporter.intake import follow, is_unbroken
 
 LOG = "loopcast.log.0"
 
@@ -61,3 +63,24 @@ async def test_it_goes_on_with_what_is_left(broker, lose, end, said):
 
     assert [f"m-{n}" for n in (*range(5), *range(7, end))] == ids
     assert said in [line["event"] for line in logs]
+
+
+@pytest.mark.parametrize(
+    ("after", "offsets", "certain"),
+    [
+        (None, (40, 41), True),
+        (None, (40, 45), False),
+        (9, (10, 11, 12), True),
+        (9, (12, 13), True),
+        (9, (10, 13), True),
+        (9, (13, 14), False),
+        (9, (11, 12, 15), False),
+        (9, (9, 10), False),
+        (9, (0, 1), False),
+    ],
+)
+def test_offsets_say_whether_the_log_may_have_lost_something(after, offsets, certain):
+    """Not where it skips what a broker takes for its own records; so where it skips more, or begins anew."""
+    position = None if after is None else Position.of(0, after, "id")
+
+    assert certain == is_unbroken(position, [SimpleNamespace(offset=offset) for offset in offsets])

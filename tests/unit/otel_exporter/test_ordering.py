@@ -77,6 +77,56 @@ def test_events_without_numbers_are_known_by_their_ids(events):
     assert 3 == ordering.repeats.dropped
 
 
+def given_up(ordering):
+    """The numbers that come out after long enough, and the sizes of the holes before them."""
+    ready = ordering.tick(ordering.now + HOLD_MICROSECONDS + 1)
+    return [(event.number, [hole.events for hole in ordering.missed()]) for event in ready]
+
+
+def test_what_never_came_is_told_with_the_event_behind_it(events):
+    """Each hole once, of the run that it is of; none before an emitter's first event, and none that fills itself."""
+    ordering = Ordering()
+    admitted(ordering, [events[2]])
+    assert [(3, [])] == given_up(ordering)
+
+    admitted(ordering, [events[5], events[4], events[9]])
+    assert [(5, [1]), (6, []), (10, [3])] == given_up(ordering)
+
+    admitted(ordering, [events[11], events[10]])
+    assert [] == given_up(ordering)
+
+
+def test_what_a_producer_numbered_is_not_missed(events):
+    """Without an attempt a number may be used up by a try that the broker did not confirm."""
+    ordering = Ordering()
+    admitted(ordering, [events[0], msgspec.structs.replace(events[4], attempt=0)])
+
+    assert [(5, [])] == given_up(ordering)
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_what_the_log_lost_is_not_missed(events, restarted):
+    """Over a loss each emitter's next number may jump, once, whatever waits at that moment; and a restart knows."""
+    ordering = Ordering()
+    admitted(ordering, [events[0], events[2]])
+    ordering.doubt()
+    if restarted:
+        ordering = Ordering.load(ordering.dump())
+    assert [(3, [])] == given_up(ordering)
+
+    admitted(ordering, [events[9], events[11]])
+    assert [(10, []), (12, [1])] == given_up(ordering)
+
+
+def test_a_checkpoint_from_before_holes_were_told_is_read(events):
+    """It has one member less."""
+    ordering = Ordering()
+    admitted(ordering, [events[0], events[2]])
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(ordering.dump())[:-1])
+
+    assert [2, 3] == admitted(Ordering.load(older), [events[1]])
+
+
 @pytest.mark.parametrize("record", [b"", b"\xc1", Ordering().dump()[:-1]])
 def test_what_is_no_record_is_refused(record):
     """A damaged checkpoint is an error and never half an order."""

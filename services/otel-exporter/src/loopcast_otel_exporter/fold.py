@@ -12,6 +12,7 @@ import msgspec
 
 from loopcast.events import Event
 from loopcast_otel_exporter import measure
+from loopcast_otel_exporter import semconv as names
 from loopcast_otel_exporter.actions import Actions
 from loopcast_otel_exporter.content import Content
 from loopcast_otel_exporter.loops import Loops
@@ -76,12 +77,14 @@ class Fold:
     def apply(self, event: Event) -> None:
         """Take the next event of the log, in the log's order."""
         for ready in self.ordering.admit(event):
+            self._miss()
             self._fold(ready)
         self._sweep()
 
     def tick(self, now: int) -> None:
         """Learn the log's time, in microseconds, from a record that is no event."""
         for ready in self.ordering.tick(now):
+            self._miss()
             self._fold(ready)
         self._sweep()
 
@@ -99,6 +102,15 @@ class Fold:
         if not self._traces.is_late(moment):
             self._handlers.get(event.type, self._other)(moment)
         run.latest = max(run.latest, moment.time)
+
+    def _miss(self) -> None:
+        """What never came before the next event is missing of the loop that runs then."""
+        for hole in self.ordering.missed():
+            run = self.state.runs.get((hole.experiment, hole.run))
+            if run is not None and run.trace is not None and run.trace.stack:
+                attributes = run.trace.stack[0].attributes
+                before = attributes.get(names.MISSING, 0)
+                attributes[names.MISSING] = hole.events + (before if isinstance(before, int) else 0)
 
     def _run(self, event: Event) -> Run:
         runs, key = self.state.runs, (event.experiment, event.run)

@@ -17,11 +17,14 @@ from loopcast.position import Anchor, Position, verify
 from loopcast.topology import APP_ID
 from loopcast.wire import from_delivery
 
-__all__ = ["event_of", "follow"]
+__all__ = ["event_of", "follow", "is_unbroken"]
 
 log = structlog.get_logger(__name__)
 
 PROOF_SECONDS = 5.0
+
+OWN_RECORDS = 2
+"""Offsets that the broker takes for itself between two records, at the begin of a segment."""
 
 _decoder = msgspec.json.Decoder(Event)
 
@@ -39,6 +42,17 @@ def event_of(delivery: Delivery) -> Event | None:
     except InvalidEvent as error:
         log.debug("no_event", offset=delivery.offset, reason=str(error))
         return None
+
+
+def is_unbroken(position: Position | None, deliveries: Sequence[Delivery]) -> bool:
+    """
+    Whether the offsets alone say for certain that the log had nothing else between `position` and the last of these.
+
+    False also for what a broker took for itself, where that was much.
+    """
+    before = deliveries[0].offset - 1 if position is None else position.offset
+    gone = deliveries[-1].offset - before - len(deliveries)
+    return before < deliveries[0].offset and gone <= OWN_RECORDS
 
 
 async def follow(

@@ -9,12 +9,13 @@ that reading the same log again gives the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from loopcast.events import Event, parse
+from loopcast.holes import Hole
 from loopcast.repeats import Repeats
 
 __all__ = ["HOLD_MICROSECONDS", "WINDOW", "Ordering"]
@@ -44,6 +45,7 @@ class _Record(msgspec.Struct, array_like=True):
     now: int
     repeats: bytes
     held: list[tuple[bytes, int, int, int]]
+    doubted: list[tuple[str, str, int]] = []
 
 
 @dataclass(slots=True)
@@ -65,11 +67,25 @@ class Ordering:
         self._read = 0
         self._held: dict[_Source, dict[int, _Held]] = {}
         self._oldest: list[_Held] = []
+        # When the log may have lost something before the next event of a source.
+        self._doubted: dict[_Source, int] = {}
+        self._holes: list[Hole] = []
 
     @property
     def waiting(self) -> int:
         """How many events wait for others."""
         return sum(map(len, self._held.values()))
+
+    def doubt(self) -> None:
+        """The log lost something here, or may have: each emitter's next number may jump, and nothing is missing."""
+        self._doubted.update(dict.fromkeys(self.repeats.numbered(), self._read))
+
+    def missed(self) -> Sequence[Hole]:
+        """What never came before the event that came out last, once."""
+        if not self._holes:
+            return ()
+        holes, self._holes = self._holes, []
+        return holes
 
     def admit(self, event: Event) -> Iterable[Event]:
         """Take the next event of the log; what may be folded now, in order."""
@@ -96,6 +112,8 @@ class Ordering:
             return ()
         if self.repeats.seen(*source, number, event.id):
             return ()
+        if self._doubted:
+            self._doubted.pop(source, None)
         if source in self._held:
             return [event, *self._follow(source, number)]
         return (event,)
@@ -130,8 +148,17 @@ class Ordering:
                 last = self.repeats.last(*source)
                 self.counts.missing += number - (FIRST if last is None else last + 1)
                 self._let_go(source, held)
+                self._miss(source, held)
                 yield held.event
             self._tidy(source)
+
+    def _miss(self, source: _Source, held: _Held) -> None:
+        event, doubted = held.event, self._doubted.get(source)
+        if doubted is None:
+            if missing := self.repeats.hole(event.attempt):
+                self._holes.append(Hole(event.experiment, event.run, missing))
+        elif held.read > doubted:
+            del self._doubted[source]
 
     def _is_due(self, held: _Held) -> bool:
         return self._read - held.read > WINDOW or self.now - held.recorded > HOLD_MICROSECONDS
@@ -147,7 +174,8 @@ class Ordering:
     def dump(self) -> bytes:
         """All of it but the counters, for a checkpoint."""
         held = [(h.event.encode(), h.number, h.read, h.recorded) for h in self._oldest]
-        return msgspec.msgpack.encode(_Record(self._read, self.now, self.repeats.dump(), held))
+        doubted = [(*source, read) for source, read in self._doubted.items()]
+        return msgspec.msgpack.encode(_Record(self._read, self.now, self.repeats.dump(), held, doubted))
 
     @classmethod
     def load(cls, record: bytes) -> Ordering:
@@ -163,6 +191,7 @@ class Ordering:
             raise ValueError(f"this is no record of an order: {error}") from None
         ordering = cls(Repeats.load(stored.repeats))
         ordering._read, ordering.now = stored.read, stored.now
+        ordering._doubted = {(run, emitter): read for run, emitter, read in stored.doubted}
         for body, *rest in stored.held:
             held = _Held(parse(body), *rest)
             ordering._oldest.append(held)

@@ -26,7 +26,7 @@ from loopcast_otel_exporter.answers import Taken
 from loopcast_otel_exporter.encoding_metrics import metrics_request
 from loopcast_otel_exporter.fold import Fold
 from loopcast_otel_exporter.inbox import Inbox
-from loopcast_otel_exporter.intake import event_of, follow
+from loopcast_otel_exporter.intake import event_of, follow, is_unbroken
 from loopcast_otel_exporter.ordering import Ordering
 from loopcast_otel_exporter.pipeline import After
 from loopcast_otel_exporter.setup import Setup
@@ -138,6 +138,8 @@ class Session:
         self._reader = reader
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
+        if not is_unbroken(self._position, deliveries):
+            self._fold.ordering.doubt()
         with self._setup.telemetry.reading(self._stream, deliveries):
             events = self._apply(deliveries)
         last = deliveries[-1]
