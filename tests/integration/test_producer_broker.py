@@ -204,6 +204,9 @@ async def test_a_full_window_is_503(broker, vhost_url, tmp_path):
                 posts = [http.post(url, content=body, headers=headers) for _ in range(4)]
                 answers = await asyncio.gather(*posts)
         producer.wait()
+        async with asyncio.timeout(30):
+            while producer.metric("loopcast_producer_unconfirmed_bytes"):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
 
         assert {503} == {answer.status_code for answer in answers}
         assert "urn:loopcast:problem:window-full" in {answer.json()["type"] for answer in answers}

@@ -105,6 +105,11 @@ class Served:
         return one
 
     def watch(self):
+        # One that was left unread does not hear the answer to its close.
         return connect(
-            f"ws://127.0.0.1:{self.port}/ws", subprotocols=["loopcast.v1.json"], compression=None, max_size=None
+            f"ws://127.0.0.1:{self.port}/ws",
+            subprotocols=["loopcast.v1.json"],
+            compression=None,
+            max_size=None,
+            close_timeout=1,
         )

@@ -120,7 +120,7 @@ async def test_the_policy_that_is_named_gives_the_log_that_retention(rig, make, 
         f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{rig.vhost}">>, queue, <<"{name}">>)), '
         "maps:get(retention, rabbit_stream_queue:update_stream_conf(Q, #{}))."
     )
-    effective = await rig.ctl("eval", lookup)
+    effective = (await rig.ctl("eval", lookup)).replace(" ", "")
     assert "{max_bytes,9000000000}" in effective
     assert "{max_age,604800000}" in effective
 

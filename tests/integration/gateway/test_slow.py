@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import prometheus_client
@@ -17,6 +18,7 @@ from tests.support.served import LOG, Served
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from loopcast.broker.log import LogReader
 from loopcast.metrics import INVENTORY
 from loopcast.position import Position
 
@@ -130,6 +132,7 @@ async def test_every_metric_moves(monkeypatch):  # noqa: PLR0915 - one story
     monkeypatch.setattr("loopcast_gateway.tail.HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr("loopcast_gateway.tail.SILENT_SECONDS", 1.5)
     monkeypatch.setattr("loopcast_gateway.tail.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("loopcast_gateway.tail.LogReader", partial(LogReader, proof_seconds=0.3))
     settings = {"stall_seconds": 0.5, "ring_events": 1, "checkpoint_seconds": 0.2, "max_connections": 3}
     settings["ping_seconds"] = 0.5
     async with Served(**settings).running() as served:

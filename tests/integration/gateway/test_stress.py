@@ -199,7 +199,7 @@ def check(viewers, sent):
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize("partitions", [pytest.param(1, marks=pytest.mark.slow), 3])
 async def test_nothing_is_lost_or_repeated_in_a_short_storm(start_gateway, feed, broker, partitions):
     """Two dozen restless viewers, gateways that are stopped and killed: each viewer gets each event once, in order."""
 

@@ -30,7 +30,11 @@ def test_the_file_does_not_have_the_key():
     assert KEY.removeprefix("lck_") not in entry_of(KEY, "ci", publish=("*",))
 
 
-@pytest.mark.parametrize("key", [OTHER, "lck_", KEY + "x", KEY[:-1], KEY.lower(), "lck_\udce9"])
+@pytest.mark.parametrize(
+    "key",
+    [OTHER, "lck_", KEY + "x", KEY[:-1], KEY.lower(), "lck_\udce9"],
+    ids=["another", "none", "longer", "shorter", "lower case", "not ASCII"],
+)
 def test_any_other_key_permits_nothing(key):
     """A key is good as a whole or not at all."""
     keys = read_api_keys(entry_of(KEY, "ci", publish=("*",)), path="keys.toml")
@@ -67,6 +71,7 @@ def test_a_key_may_expire():
         (entry_of(KEY, "a b"), "name"),
         (entry_of(KEY, "a\n"), "name"),
     ],
+    ids=lambda value: value if "sha256 = " not in value else "entry",
 )
 def test_a_bad_file_is_refused_as_a_whole(text, hint):
     """One wrong entry refuses the file, and the sentence says which."""
