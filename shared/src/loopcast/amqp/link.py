@@ -50,10 +50,12 @@ class Link(asyncio.Protocol, Generic[C]):
             LogMissing: the queue is not there.
             ConfigurationError: the certificates of `target` cannot be read.
         """
+        opened = False
         try:
             async with asyncio.timeout(target.connect_timeout):
                 await self._connect(target)
                 await self._ready
+            opened = True
         except TimeoutError:
             raise BrokerUnavailable(
                 f"The broker at {target} did not answer within {target.connect_timeout:g} s."
@@ -61,7 +63,9 @@ class Link(asyncio.Protocol, Generic[C]):
         except OSError as error:
             raise BrokerUnavailable(f"There is no connection to the broker at {target}: {error}.") from error
         finally:
-            if not self._ready.done() or self._ready.cancelled() or self._ready.exception() is not None:
+            if not opened:
+                # Also where the broker was ready and the caller had given up in the same moment: nobody else knows of
+                # this connection, and its consumer would take what a queue has and never acknowledge it.
                 self._abort()
 
     async def wait_closed(self) -> BrokerError | None:
