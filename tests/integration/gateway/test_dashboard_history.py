@@ -223,15 +223,15 @@ async def test_a_run_whose_process_was_killed_is_silent(start_gateway, feed, bro
 
 
 async def test_a_run_that_is_missing_events_says_so(start_gateway, feed, browse):
-    """An emitter went from 2 to 1,003: the page of all runs and the run's own say how many never came."""
+    """From 2 to 1,003: the pages of all runs and of the run say how many never came, and the feed while one looks."""
     gateway = start_gateway()
     async with feed() as log:
-        events = [*run_of(log, "tuning", "run-1", START, state("draft"), state("check"))]
+        events = [*run_of(log, "tuning", "run-1", START, state("draft"), state("check"), state("done"))]
         numbered = [
             replace(event, attempt=1, emitter="a" * 16, sequence=f"{n:020}")
-            for event, n in zip(events, (1, 2, 1003), strict=True)
+            for event, n in zip(events, (1, 2, 1003, 1011), strict=True)
         ]
-        await log.publish([*numbered, *run_of(log, "tuning", "run-2", START)])
+        await log.publish([*numbered[:3], *run_of(log, "tuning", "run-2", START)])
         await log.settle(gateway)
         async with browse(gateway) as page:
             await page.until(f"{shown('#overview tbody tr')}.length === 2")
@@ -241,5 +241,8 @@ async def test_a_run_that_is_missing_events_says_so(start_gateway, feed, browse)
             await page.until(f"{facts}.includes('events missing\\n1,000')")
             await page.call("Page.navigate", url=f"{gateway.http}/#tuning/run-2")
             await page.until(f"{facts}.includes('started') && !{facts}.includes('missing')")
+            before = await page.value("document.querySelector('#feed').textContent.includes('never came')")
+            await log.publish(numbered[3:])
+            await page.until("document.querySelector('#feed').textContent.includes('7 events of tune never came')")
 
-    assert ["1,000 events missing"] == [text.strip() for text in of_all]
+    assert (["1,000 events missing"], False) == ([text.strip() for text in of_all], before)

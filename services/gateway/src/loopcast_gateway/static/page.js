@@ -23,6 +23,7 @@ let partitions = 1;
 let runs = new Runs();
 let drawing = false;
 let clockOffset = 0; // the gateway's clock, less ours
+const missing = new Map(); // how many events never came, by the address of their run
 let stopped = null; // the time at which the gateway was lost: what it does since is not known
 
 const now = () => stopped ?? Date.now() + clockOffset;
@@ -32,6 +33,7 @@ const overview = new Overview(now);
 const experiments = new Experiments(now, (experiment) => go(experiment));
 const timeline = new Timeline(now, {
   trace: (run) => ask(`/v1/experiments/${encodeURIComponent(chosen)}/runs/${encodeURIComponent(run.id)}/trace?attempt=${run.attempt}`),
+  missing: (run) => missing.get(write(chosen, run.id)) ?? 0,
   onRun: (run) => go(chosen, run),
 });
 const views = new Views(() => draw());
@@ -112,11 +114,22 @@ async function name() {
   signIn.name(await ask("/v1/session"));
 }
 
+/** Say in the feed what never came of a run since the last look; a gateway that still reads knows less for a while. */
+function miss({ experiment_id: experiment, run, loop, missing: told = 0 }) {
+  const key = write(experiment, run);
+  const before = missing.get(key);
+  const more = told - (before ?? told);
+  if (more > 0 && (chosen === ALL || chosen === experiment)) {
+    feed.note(`${count(more)} event${more === 1 ? "" : "s"} of ${loop ?? run} never came: the SDK's spool was full, or they were refused.`);
+  }
+  missing.set(key, Math.max(told, before ?? 0));
+}
+
 async function refresh() {
   const [list, stats, going] = await Promise.all([ask("/v1/experiments"), ask("/v1/stats"), ask("/v1/experiments/*/runs?limit=200")]);
   if (going) {
     overview.take(going.runs, going.complete);
-    timeline.missing = new Map(going.runs.map((one) => [one.run, one.missing ?? 0]));
+    going.runs.forEach(miss);
     timeline.silent = new Set(going.runs.filter((one) => one.silent).map((one) => one.run));
   }
   if (list) experiments.take(list, going?.runs ?? []);

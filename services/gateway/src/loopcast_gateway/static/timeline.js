@@ -15,13 +15,14 @@ export class Timeline {
   #run = null;
   #now;
   #trace;
+  #missing;
   #traced = null; // the run and attempt that the link is of
-  missing = new Map(); // how many events of a run never came, as the gateway says
   silent = new Set(); // runs whose process tells no more that it lives, as the gateway says
 
-  /** `trace(run)` gives a promise of `{ url }`, or of nothing; `onRun` gets the id of the run to show, null the newest. */
-  constructor(now, { trace, onRun }) {
+  /** `trace(run)` gives a promise of `{ url }`, or of nothing, `missing(run)` how many never came; `onRun` gets the id of the run to show, null the newest. */
+  constructor(now, { trace, missing, onRun }) {
     this.#now = now;
+    this.#missing = missing;
     this.#trace = trace;
     $("run").addEventListener("change", ({ target }) => onRun(target.value === target.options[0].value ? null : target.value));
     $("states").addEventListener("keydown", (event) => roving($("states"), "button", event));
@@ -101,7 +102,7 @@ export class Timeline {
       ["tokens out", run.tokens.output ? count(run.tokens.output) : ""],
       ["cost", run.cost === null ? "" : money(run.cost)],
     ].filter(([, value]) => value !== "");
-    const missing = this.missing.get(run.id) ?? 0;
+    const missing = this.#missing(run);
     const verdicts = [...run.verdicts].map(([word, number]) => [word, number, tone(word)]);
     const key = JSON.stringify([facts, verdicts, missing, run.error]);
     if ($("facts").dataset.key === key) return;
