@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from loopcast.outcome import final_status
 from loopcast_gateway.api import STATIC as SERVED
 
 ROOT = Path(__file__).parents[3]
@@ -98,6 +99,37 @@ def test_a_cycle_is_a_failure():
     [run] = fold("demo-cycle")
 
     assert ("failed", True) == (run["status"], run["ended"])
+
+
+WORDS = (
+    "terminal",
+    "timeout",
+    "error",
+    "handoff",
+    "max_steps",
+    "interrupted",
+    "interrupted_force",
+    "cycle_detected",
+    None,
+)
+ENDS = [
+    {},
+    {"error": "disk on fire"},
+    {"failure_terminal": True},
+    *({"terminated_by": by} for by in WORDS),
+    *({"terminated_by": by, "failure_terminal": True, "error": "enough"} for by in WORDS),
+]
+
+
+def test_a_run_ended_as_the_gateway_says_that_it_did():
+    """The page's own view of a run and the list of runs have the same word for each end."""
+    script = """
+        const { finalStatus } = await import(process.argv[1]);
+        console.log(JSON.stringify(JSON.parse(process.argv[2]).map(finalStatus)));
+    """
+    shown = node(script, (STATIC / "runs.js").as_uri(), json.dumps(ENDS))
+
+    assert [final_status(data).replace("_", " ") for data in ENDS] == shown
 
 
 def test_filters_of_the_feed():

@@ -152,3 +152,38 @@ def test_goaway_says_when():
     """)
 
     assert [17] == found["waits"]
+
+
+def test_what_is_asked_for_is_sent():
+    """Each option of `follow` reaches the gateway: the beginning once, what is wanted of all of it each time."""
+    found = run("""
+        client.follow("a", { from: "last", limit: 9, snapshot: true, types: ["t"] });
+        client.follow("b", { sinceTs: 17.5, limit: 8 });
+        client.follow("c", { limit: 7 });
+        client.start();
+        sockets[0].open();
+        const first = sockets[0].sent;
+        sockets[0].say(
+          { type: "subscribed", id: 1, experiment_id: "a" }, { type: "subscribed", id: 2, experiment_id: "b" },
+          { type: "subscribed", id: 3, experiment_id: "c" }, event("a", 1), event("b", 2), event("c", 3));
+        sockets[0].end(1006);
+        await later();
+        sockets[1].open();
+        show({ first, again: sockets[1].sent, at: [pos(1), pos(2), pos(3)] });
+    """)
+
+    asked = [
+        [{name: one.get(name) for name in ("from", "since_ts", "limit", "snapshot", "types", "resume")} for one in sent]
+        for sent in (found["first"], found["again"])
+    ]
+    nothing = dict.fromkeys(("from", "since_ts", "limit", "snapshot", "types", "resume"))
+    assert [
+        {**nothing, "from": "last", "limit": 9, "snapshot": True, "types": ["t"]},
+        {**nothing, "from": "now", "since_ts": 17.5, "limit": 8},
+        {**nothing, "from": "now"},
+    ] == asked[0]
+    assert [
+        {**nothing, "resume": [found["at"][0]], "snapshot": True, "types": ["t"]},
+        {**nothing, "resume": [found["at"][1]], "limit": 8},
+        {**nothing, "resume": [found["at"][2]], "limit": 7},
+    ] == asked[1]

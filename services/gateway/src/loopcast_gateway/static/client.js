@@ -69,11 +69,17 @@ export class Subscription {
   }
 
   get command() {
-    const { types, exclude, coalesceMs } = this.wanted;
+    const { types, exclude, snapshot, coalesceMs } = this.wanted;
+    return { action: "subscribe", experiment_id: this.experiment, ...this.#place, types, exclude, snapshot, coalesce_ms: coalesceMs };
+  }
+
+  get #place() {
+    const { sinceTs, limit } = this.wanted;
+    if (!this.places.size) return { from: this.from, since_ts: sinceTs, limit: this.immediate ? undefined : limit };
     // Of partitions of which nothing came yet, all is wanted where all was.
     const all = this.from === "earliest" && { from: this.from };
-    const place = this.places.size ? { resume: this.positions, ...all } : { from: this.from };
-    return { action: "subscribe", experiment_id: this.experiment, ...place, types, exclude, coalesce_ms: coalesceMs };
+    // So many of the newest were wanted once; whatever was missed since then is.
+    return { resume: this.positions, ...all, limit: this.from === "last" ? undefined : limit };
   }
 }
 

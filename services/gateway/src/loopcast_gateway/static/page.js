@@ -19,6 +19,7 @@ const LOOK_AGAIN = 3000;
 
 let chosen = null;
 let generation = 0;
+let reads = 0; // the generation whose history is being asked for
 let partitions = 1;
 let runs = new Runs();
 let drawing = false;
@@ -138,7 +139,8 @@ async function refresh() {
   pills.broker(stats && client.state === "connected" ? (reading ? "connected" : "waiting") : "unknown");
   if (stats) partitions = stats.log.length;
   $("numbers").textContent = stats ? `${count(stats.total_connections)} viewer${stats.total_connections === 1 ? "" : "s"}` : "";
-  if (reading && $("main").dataset.history === "failed") await load(++generation);
+  // One that takes longer than the next look is waited for.
+  if (reading && $("main").dataset.history === "failed" && reads !== generation) await load(++generation);
 }
 
 // --- the chosen experiment
@@ -188,7 +190,9 @@ async function choose(experiment, run = null) {
 
 async function load(mine) {
   const experiment = chosen;
+  reads = mine;
   const { pages, refusal } = await past(experiment, mine);
+  if (reads === mine) reads = 0;
   if (mine !== generation) return;
   if (!pages.length) {
     stage(refusal ? "refused" : "failed", refusal || "The events from before cannot be read now. They are asked for again.");

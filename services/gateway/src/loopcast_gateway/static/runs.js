@@ -14,8 +14,9 @@ export function tone(verdict) {
   return GOOD.has(word) ? "good" : BAD.has(word) ? "bad" : "open";
 }
 
-/** How a run ended, by its last event (little-loops' own mapping). */
-export function finalStatus({ terminated_by: by, failure_terminal: failed }) {
+/** How a run ended, by its last event (little-loops' own mapping; the same as `loopcast.outcome`). */
+export function finalStatus({ terminated_by: by = null, failure_terminal: failed, error }) {
+  if (by === null) return failed || error ? "failed" : DONE;
   if (by === "terminal") return failed ? "failed" : DONE;
   if (by === "handoff") return "awaiting continuation";
   if (by === "timeout") return "timed out";
