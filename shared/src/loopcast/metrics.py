@@ -334,7 +334,7 @@ WEBHOOK_DEAD = Definition("loopcast_webhook_dead_messages", "gauge", "Dead lette
 WEBHOOK_PHASE = Definition(
     "loopcast_webhook_phase",
     "gauge",
-    "1 for what an endpoint is: closed, open, half-open, misconfigured, paused, stopped.",
+    "1 for what an endpoint is: closed, open, half-open, misconfigured, paused, stopped, removed.",
     ("endpoint", "phase"),
 )
 WEBHOOK_FAILING = Definition(

@@ -32,6 +32,7 @@ __all__ = [
     "member_queue",
     "parse_age",
     "webhook_dead_letters",
+    "webhook_names",
     "webhook_queue",
     "webhook_state",
 ]
@@ -132,6 +133,15 @@ def webhook_state(endpoint: str) -> Queue:
     """What the forwarder's replicas and the command line tell each other about one endpoint."""
     return Queue(
         name=f"loopcast.state.webhook.{endpoint}",
+        kind="stream",
+        arguments={"x-max-length-bytes": 32_000_000, "x-stream-max-segment-size-bytes": 16_000_000},
+    )
+
+
+def webhook_names() -> Queue:
+    """Which endpoints forwarders have run: what is left of one that its file no longer has is found by it."""
+    return Queue(
+        name="loopcast.state.webhooks",
         kind="stream",
         arguments={"x-max-length-bytes": 32_000_000, "x-stream-max-segment-size-bytes": 16_000_000},
     )

@@ -8,6 +8,7 @@ import sys
 import time
 
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from loopcast.broker.interface import Message
 from loopcast.wire import to_message
@@ -144,6 +145,37 @@ async def test_what_is_left_of_a_removed_endpoint_is_dropped_by_command(bench, r
     assert "4 events" in await run(bench, "drop", "ci", "--yes", "--dead")
     await bench.until_depth("loopcast.webhook.ci", lambda depth: depth is None)
     assert "no endpoint" in await run(bench, "drop", "ci", "--yes", code=2)
+
+
+async def test_an_endpoint_that_left_the_file_while_no_forwarder_ran_is_told(bench, receiver):
+    """Its queue goes on filling: the next forwarder, the metrics and the list say so until it is dropped, or back."""
+    receiver.answer = lambda call: 410
+    both = bench.endpoint("ci", receiver.url), bench.endpoint("old", receiver.url)
+    async with bench.forwarding(*both):
+        await bench.bound("ci", "old")
+        await bench.until_depth("loopcast.state.webhooks", lambda depth: depth is not None)
+        await asyncio.sleep(0.5)
+    with capture_logs() as lines:
+        async with bench.forwarding(both[0]):
+            await bench.until_phase("old", "removed")
+            await bench.publish(*[bench.event() for _ in range(4)])
+            await bench.until_scraped('queue_messages{endpoint="old"} 4.0')
+            rows = json.loads(await run(bench, "list", "--json"))
+            bench.write(*both)
+            async with asyncio.timeout(20):
+                while 'endpoint="old",phase="removed"' in bench.service.metrics.render().decode():  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        bench.write(both[0])
+        async with bench.forwarding():
+            await bench.until_phase("old", "removed")
+            assert "4 events" in await run(bench, "drop", "old", "--yes")
+            await bench.until_unmeasured("old")
+    told = [line for line in lines if line["event"] == "endpoint_left_over"]
+
+    assert [("ci", 4), ("old", 4)] == [(row["name"], row["queued"]) for row in rows]
+    assert "removed" == rows[1]["state"] != rows[0]["state"]
+    assert ["old", "old"] == [line["endpoint"] for line in told]
+    assert all("loopcast webhooks drop old" in line["hint"] for line in told)
 
 
 async def test_every_command_answers_a_program(bench, receiver):

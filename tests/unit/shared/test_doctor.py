@@ -13,6 +13,7 @@ from loopcast.metrics import Metrics
 from loopcast.sdk import LoopcastTransport
 from loopcast.up.state import write_state
 
+PHASE = inventory.WEBHOOK_PHASE
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -167,6 +168,7 @@ def metrics_of(service, *set_):
         ("recorder", (inventory.RECORDER_LAG, 90, {"sink": "jsonl", "partition": "1"}), "unsure", ["jsonl", "90 s"]),
         ("otel-exporter", (inventory.OTEL_LAG, 61.4, {"partition": "0"}), "unsure", ["61 s", "LOOPCAST_OTLP_ENDPOINT"]),
         ("webhook-forwarder", (inventory.WEBHOOK_FAILING, 5, {"endpoint": "ci"}), "unsure", ["ci", "webhooks list"]),
+        ("webhook-forwarder", (PHASE, 1, {"endpoint": "ci", "phase": "removed"}), "broken", ["ci", "webhooks drop ci"]),
         ("webhook-forwarder", (inventory.WEBHOOK_DEAD, 3, {"endpoint": "ci"}), "unsure", ["3 dead", "replay ci"]),
     ],
 )

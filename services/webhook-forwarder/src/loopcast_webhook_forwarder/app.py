@@ -22,6 +22,7 @@ from loopcast.settings import WebhookForwarderSettings, load
 from loopcast.telemetry import provider_of_environment
 from loopcast_webhook_forwarder.endpoints_watch import watch_endpoints
 from loopcast_webhook_forwarder.fleet import Fleet
+from loopcast_webhook_forwarder.leftovers import Leftovers
 from loopcast_webhook_forwarder.runner import Shared
 from loopcast_webhook_forwarder.setups import read_setups
 from loopcast_webhook_forwarder.tracing import Tracing
@@ -80,7 +81,7 @@ def service_of(settings: WebhookForwarderSettings) -> Service:
         fleets.append(fleet)
         async with watch, _background(_look(health, watch)):
             fleet.apply(setups)
-            async with contextlib.AsyncExitStack() as stack:
+            async with contextlib.AsyncExitStack() as stack, _background(Leftovers(shared, fleet).run()):
                 stack.push_async_callback(asyncio.to_thread, tracing.close)
                 stack.push_async_callback(fleet.close)
                 if path is not None:

@@ -24,6 +24,8 @@ class Fleet:
         self._runners: dict[str, Runner] = {}
         self._retiring: dict[str, Runner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.names: frozenset[str] = frozenset()
+        """The endpoints that this process runs, or works off because the file no longer has them."""
 
     def __len__(self) -> int:
         return len(self._runners)
@@ -37,6 +39,7 @@ class Fleet:
         for name in self._runners.keys() - setups.keys():
             self._retiring[name] = self._runners.pop(name)
             self._retiring[name].retire()
+        self.names = frozenset((*self._runners, *self._retiring))
 
     async def drain(self) -> None:
         """End every runner after the call that it is at."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from loopcast.broker.interface import AdminLink, Client
 from loopcast.errors import BrokerUnavailable
-from loopcast.topology import EVENTS, Binding, webhook_dead_letters, webhook_queue, webhook_state
+from loopcast.topology import EVENTS, Binding, Queue, webhook_dead_letters, webhook_queue, webhook_state
 
 __all__ = ["Objects"]
 
@@ -29,6 +29,10 @@ class Objects:
         """Declare the queue, the dead letters and the state of an endpoint where they are missing."""
         for queue in (webhook_queue(endpoint), webhook_dead_letters(endpoint), webhook_state(endpoint)):
             await self._do(lambda link, queue=queue: link.declare(queue))  # type: ignore[misc]
+
+    async def declare(self, queue: Queue) -> None:
+        """Declare a queue or stream where it is missing."""
+        await self._do(lambda link: link.declare(queue))
 
     async def bind(self, endpoint: str, patterns: Iterable[str]) -> None:
         """Bind the queue of an endpoint to the events."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import msgspec
@@ -24,12 +24,22 @@ from loopcast.events import Event, format_time, source_of
 from loopcast.ids import uuid7
 from loopcast.routing import matches
 from loopcast.settings import WebhookForwarderSettings
-from loopcast.topology import APP_ID, CLOUDEVENT, HEARTBEAT, webhook_dead_letters, webhook_queue, webhook_state
+from loopcast.topology import (
+    APP_ID,
+    CLOUDEVENT,
+    HEARTBEAT,
+    Queue,
+    webhook_dead_letters,
+    webhook_names,
+    webhook_queue,
+    webhook_state,
+)
 from loopcast_webhook_forwarder.answers import Answer, Fault
 from loopcast_webhook_forwarder.courier import taken_at
 from loopcast_webhook_forwarder.dead_letters import DEAD, put_behind, replayed
 from loopcast_webhook_forwarder.egress import Egress
 from loopcast_webhook_forwarder.formats import encode_payload
+from loopcast_webhook_forwarder.leftovers import REMOVED
 from loopcast_webhook_forwarder.log_stretch import mark, read_until
 from loopcast_webhook_forwarder.objects import Objects
 from loopcast_webhook_forwarder.runner import AGENT
@@ -44,6 +54,7 @@ PUBLISH_SECONDS = 30.0
 QUIET_SECONDS = 2.0
 """A queue that gave nothing for so long has nothing more to give."""
 MAX_LOOK = 2000
+NEW = "new"
 CHUNK = 500
 
 
@@ -90,13 +101,23 @@ class Operator:
         """The endpoints of the file."""
         return sorted(self._setups)
 
+    async def rows(self) -> list[Row]:
+        """All endpoints of the file, and those that it no longer has whose queues are there."""
+        known: set[str] = set()
+        if await self._objects.depth(webhook_names().name) is not None:
+            async with self._following(webhook_names()) as stream:
+                known = set((await stream.sync()).names)
+        rows = [await self.row(name) for name in self.names]
+        left = [await self.row(name) for name in sorted(known - self._setups.keys())]
+        return rows + [replace(row, state=REMOVED) for row in left if row.state != NEW]
+
     async def row(self, name: str) -> Row:
         """What is known of an endpoint; one that no forwarder has run yet is `new`."""
         queued = await self._objects.depth(webhook_queue(name).name)
         dead = await self._objects.depth(webhook_dead_letters(name).name)
         if queued is None:
             return Row(
-                name=name, state="new", queued=0, dead=dead or 0, failures=0, failing_since=None, next_try=None, last=""
+                name=name, state=NEW, queued=0, dead=dead or 0, failures=0, failing_since=None, next_try=None, last=""
             )
         async with self._state(name) as stream:
             state = await stream.sync()
@@ -254,7 +275,12 @@ class Operator:
 
     @contextlib.asynccontextmanager
     async def _state(self, name: str) -> AsyncIterator[StateStream]:
-        stream = StateStream(self._client, self._url, name, self._publisher, on_change=lambda: None)
+        async with self._following(webhook_state(name)) as stream:
+            yield stream
+
+    @contextlib.asynccontextmanager
+    async def _following(self, queue: Queue) -> AsyncIterator[StateStream]:
+        stream = StateStream(self._client, self._url, queue.name, self._publisher, on_change=lambda: None)
         async with stream.following():
             yield stream
 

@@ -23,7 +23,7 @@ from loopcast.errors import BrokerError
 from loopcast.metrics import Metrics
 from loopcast.routing import matches
 from loopcast.settings import WebhookForwarderSettings
-from loopcast.topology import webhook_dead_letters, webhook_queue
+from loopcast.topology import webhook_dead_letters, webhook_queue, webhook_state
 from loopcast_webhook_forwarder.backlog import Backlog
 from loopcast_webhook_forwarder.batching import Collector, Parcel
 from loopcast_webhook_forwarder.catch_up import TOKEN, CatchUp, Ward
@@ -99,7 +99,9 @@ class Runner:
             name=f"{AGENT} {self._name} publish",
             prepare=self._make_objects,
         )
-        self._stream = StateStream(shared.client, self._url, self._name, self._publisher, on_change=self._wake.set)
+        self._stream = StateStream(
+            shared.client, self._url, webhook_state(self._name).name, self._publisher, on_change=self._wake.set
+        )
         self._holding = Holding(self._stream, shared.replica)
         self._matches = functools.lru_cache(maxsize=4096)(
             lambda key: any(matches(pattern, key) for pattern in setup.endpoint.patterns)

@@ -71,6 +71,8 @@ class State(msgspec.Struct, frozen=True):
     progress: Progress = Progress()
     bindings: tuple[str, ...] = ()
     """What the queue may be bound by: written before binding, so that nothing stays bound that nobody knows of."""
+    names: tuple[str, ...] = ()
+    """In the stream of all forwarders: the endpoints that have queues."""
 
     def waits_until(self) -> float:
         """The Unix time before which nothing is to be sent; a command that came later ends the wait."""
@@ -84,6 +86,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     control: Control | None = None
     progress: Progress | None = None
     bindings: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -110,7 +113,8 @@ def fold(state: State, record: Record) -> State:
         control = record.control
     if record.progress is not None and _holds(progress, record.progress):
         progress = record.progress
-    return State(control, progress, state.bindings if record.bindings is None else record.bindings)
+    bindings = state.bindings if record.bindings is None else record.bindings
+    return State(control, progress, bindings, state.names if record.names is None else record.names)
 
 
 def _holds(known: Progress, new: Progress) -> bool:

@@ -1,5 +1,5 @@
 """
-An endpoint's state stream: following it, and writing to it so that the writer knows where it stands.
+A state stream, of an endpoint or of all: following it, and writing to it so that the writer knows where it stands.
 
 A stream cannot be asked for its end, so whoever has to know all that was written before writes a record of its own and
 waits until that one comes back: what lies before it has been read by then.
@@ -18,7 +18,7 @@ from loopcast.broker.log import LogReader
 from loopcast.broker.publisher import Publisher
 from loopcast.errors import BrokerError, LogChanged
 from loopcast.ids import uuid7
-from loopcast.topology import APP_ID, webhook_state
+from loopcast.topology import APP_ID
 from loopcast_webhook_forwarder.state import Record, State, decode, encode, fold
 
 __all__ = ["StateStream"]
@@ -30,17 +30,17 @@ log = structlog.get_logger(__name__)
 
 class StateStream:
     """
-    The state of one endpoint as this process knows it. `on_change` is called after each record that was read.
+    What a stream tells, of one endpoint or of all, as this process knows it. `on_change` is called after each record.
 
     The publisher is the endpoint's own, and its `prepare` makes the stream where it is missing.
     """
 
     def __init__(
-        self, client: Client, url: str, endpoint: str, publisher: Publisher, *, on_change: Callable[[], None]
+        self, client: Client, url: str, stream: str, publisher: Publisher, *, on_change: Callable[[], None]
     ) -> None:
         self._client = client
         self._url = url
-        self._stream = webhook_state(endpoint).name
+        self._stream = stream
         self._publisher = publisher
         self._on_change = on_change
         self._awaited: dict[str, asyncio.Event] = {}

@@ -33,6 +33,8 @@ class _Sign:
     verdict: Verdict
     found: str
     do: str
+    labels: tuple[tuple[str, str], ...] = ()
+    """Which samples it is about; all of them where none are named."""
 
 
 _SIGNS = (
@@ -66,6 +68,14 @@ _SIGNS = (
         "`loopcast webhooks list` shows what came back last.",
     ),
     _Sign(
+        metrics.WEBHOOK_PHASE,
+        0,
+        "broken",
+        "The endpoint {endpoint} is in no file, and its queue is still there: what it is bound to goes on filling it.",
+        "Put it back into the file, or `loopcast webhooks drop {endpoint}` deletes it with the events in it.",
+        labels=(("phase", "removed"),),
+    ),
+    _Sign(
         metrics.WEBHOOK_DEAD,
         0,
         "unsure",
@@ -89,7 +99,7 @@ def examine_metrics(text: str) -> tuple[str, list[Finding]]:
     findings = []
     for sign in _SIGNS:
         for labels, value in _worst(families.get(sign.metric.name, [])).items():
-            if value > sign.bound:
+            if value > sign.bound and set(sign.labels) <= set(labels):
                 place = PLACES.get(dict(labels).get("sink", ""), "A setting of the recorder's")
                 words = {**dict(labels), "value": value, "place": place}
                 findings.append(Finding(service, sign.verdict, sign.found.format(**words), sign.do.format(**words)))

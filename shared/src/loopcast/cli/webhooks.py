@@ -46,10 +46,10 @@ def make_webhooks() -> typer.Typer:
 
 
 def list_(file: File = None, amqp: Amqp = "", json: Json = False) -> None:
-    """Show every endpoint of the file: its state, what waits, what is dead, and what came back last."""
+    """Show every endpoint, also one that is in the broker alone: its state, what waits, and what came back last."""
 
     async def work(operator: Operator) -> list[dict[str, object]]:
-        return [asdict(await operator.row(name)) for name in operator.names]
+        return [asdict(row) for row in await operator.rows()]
 
     rows = _run(file, amqp, work)
     if json:
