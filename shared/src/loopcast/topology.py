@@ -141,7 +141,8 @@ def webhook_state(endpoint: str) -> Queue:
 def webhook_names() -> Queue:
     """Which endpoints forwarders have run: what is left of one that its file no longer has is found by it."""
     return Queue(
-        name="loopcast.state.webhooks",
+        # Where a forwarder may write anyway, and no endpoint can have such a name.
+        name="loopcast.state.webhook._names",
         kind="stream",
         arguments={"x-max-length-bytes": 32_000_000, "x-stream-max-segment-size-bytes": 16_000_000},
     )

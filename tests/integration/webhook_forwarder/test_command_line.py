@@ -153,7 +153,7 @@ async def test_an_endpoint_that_left_the_file_while_no_forwarder_ran_is_told(ben
     both = bench.endpoint("ci", receiver.url), bench.endpoint("old", receiver.url)
     async with bench.forwarding(*both):
         await bench.bound("ci", "old")
-        await bench.until_depth("loopcast.state.webhooks", lambda depth: depth is not None)
+        await bench.until_depth("loopcast.state.webhook._names", lambda depth: depth is not None)
         await asyncio.sleep(0.5)
     with capture_logs() as lines:
         async with bench.forwarding(both[0]):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loopcast.topology import WEBHOOK_NAME, webhook_dead_letters, webhook_queue, webhook_state
+from loopcast.topology import WEBHOOK_NAME, webhook_dead_letters, webhook_names, webhook_queue, webhook_state
 
 
 def test_an_endpoint_s_queue_loses_nothing_and_keeps_its_order():
@@ -31,6 +31,14 @@ def test_the_state_is_a_small_stream():
 
     assert (queue.name, queue.kind) == ("loopcast.state.webhook.ci", "stream")
     assert queue.arguments["x-max-length-bytes"] == 32_000_000
+
+
+def test_the_list_of_endpoints_is_no_endpoint_s():
+    """It lies where a forwarder may write anyway, under a name that no endpoint can have."""
+    name = webhook_names().name.removeprefix(webhook_state("").name)
+
+    assert name != webhook_names().name
+    assert WEBHOOK_NAME.match(name) is None
 
 
 @pytest.mark.parametrize(
