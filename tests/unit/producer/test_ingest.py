@@ -7,7 +7,9 @@ from ingest_bench import Bench, event, tick
 
 from loopcast.broker.interface import Settlement
 from loopcast.errors import BrokerBlocked, BrokerError, BrokerUnavailable, InvalidType, LogMissing
+from loopcast.repeats import Repeats
 from loopcast_producer import patience as patience_module
+from loopcast_producer.numbering import Numbering
 from loopcast_producer.patience import Patience
 
 
@@ -110,6 +112,22 @@ async def test_numbers_are_in_the_order_of_publishing():
     assert {(1,)} == set(map(tuple, by_run.values()))
     recorded = [message.headers["recorded"] for message in bench.link.messages]
     assert sorted(set(recorded)) == recorded
+
+
+async def test_a_batch_over_the_bound_of_runs_is_dropped_by_no_reader():
+    """Where the table of runs starts anew in the middle of a batch, each event has the emitter its number is of."""
+    async with Bench() as bench:
+        bench.lanes[0]._numbering = Numbering(max_runs=2)
+        batches = [["a"] * 5, ["b"], ["a", "c", "a"], ["a"] * 4]
+        tasks = [bench.begin(*(event(None, run=run) for run in batch))[1] for batch in batches]
+        await tick()
+        bench.link.confirm()
+        await asyncio.gather(*tasks)
+
+    repeats = Repeats()
+    keys = [(m.headers["run"], m.headers["emitter"], m.headers["sequence"]) for m in bench.link.messages]
+    assert [] == [key for key in keys if repeats.seen(*key, "")]
+    assert (13, 2) == (len(keys), len({emitter for _, emitter, _ in keys}))
 
 
 async def test_what_was_not_sent_takes_no_number():

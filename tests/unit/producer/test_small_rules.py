@@ -41,8 +41,8 @@ def test_no_number_comes_twice(runs, limit):
     seen: dict[tuple[str, str], int] = {}
 
     for run in runs:
-        number = numbering.next(run)
-        key = (run, numbering.emitter)
+        emitter, number = numbering.next(run)
+        key = (run, emitter)
         assert number == seen.get(key, 0) + 1
         seen[key] = number
         assert len(numbering._last) <= limit
@@ -51,12 +51,27 @@ def test_no_number_comes_twice(runs, limit):
 def test_a_number_that_was_not_sent_is_given_again():
     """What the broker never got leaves no hole in the numbers."""
     numbering = Numbering()
-    assert [1, 2] == [numbering.next("r"), numbering.next("r")]
+    emitter, first = numbering.next("r")
+    assert (1, (emitter, 2)) == (first, numbering.next("r"))
 
-    numbering.take_back("r", 2)
-    numbering.take_back("unknown", 5)
+    numbering.take_back("r", emitter, 2)
 
-    assert 2 == numbering.next("r")
+    assert (emitter, 2) == numbering.next("r")
+
+
+def test_what_an_earlier_emitter_gave_is_no_number_of_the_new_one():
+    """A batch that starts the table anew and is not sent leaves no run in it: each begins with 1 again."""
+    numbering = Numbering(max_runs=2)
+    numbering.next("a")
+    runs = ["a", "b", "c", "a"]
+    given = [numbering.next(run) for run in runs]
+
+    for run, (emitter, number) in reversed(list(zip(runs, given, strict=True))):
+        numbering.take_back(run, emitter, number)
+
+    assert [2, 1, 1, 1] == [number for _, number in given]
+    again = [numbering.next(run) for run in ("b", "a")]
+    assert [(given[-1][0], 1)] * 2 == again
 
 
 def test_an_unsettled_id_waits_for_the_first():

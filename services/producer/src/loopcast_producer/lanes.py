@@ -51,14 +51,13 @@ class Lane:
         if not number:
             return self.publisher.send([self._message(event, None, None) for event in events])
         numbers = [self._numbering.next(event.run) for event in events]
-        emitter = self._numbering.emitter
         try:
             return self.publisher.send(
-                [self._message(event, emitter, n) for event, n in zip(events, numbers, strict=True)]
+                [self._message(event, emitter, n) for event, (emitter, n) in zip(events, numbers, strict=True)]
             )
         except BrokerError:
-            for event, n in zip(reversed(events), reversed(numbers), strict=True):
-                self._numbering.take_back(event.run, n)
+            for event, (emitter, n) in zip(reversed(events), reversed(numbers), strict=True):
+                self._numbering.take_back(event.run, emitter, n)
             raise
 
     def _message(self, event: Event, emitter: str | None, number: int | None) -> Message:

@@ -42,22 +42,26 @@ class Numbering:
     def __init__(self, max_runs: int = MAX_RUNS) -> None:
         self._max_runs = max_runs
         self._last: dict[str, int] = {}
-        self.emitter = new_emitter()
+        self._emitter = new_emitter()
 
-    def next(self, run: str) -> int:
-        """The next number of `run`, from 1, under :attr:`emitter` as it is now."""
+    def next(self, run: str) -> tuple[str, int]:
+        """The emitter and the next number of `run`, from 1: one key, as the table may start anew at any event."""
         number = self._last.get(run, 0) + 1
         if number == 1 and len(self._last) >= self._max_runs:
             self._last.clear()
-            self.emitter = new_emitter()
+            self._emitter = new_emitter()
         self._last[run] = number
-        return number
+        return self._emitter, number
 
-    def take_back(self, run: str, number: int) -> None:
+    def take_back(self, run: str, emitter: str, number: int) -> None:
         """
         Number `run` from `number` again: it, and what came after it, was not sent.
 
-        Only before anything else is numbered.
+        Only before anything else is numbered, the last one first. What an earlier emitter gave is given up with it.
         """
-        if run in self._last:
+        if emitter != self._emitter:
+            return
+        if number == 1:
+            self._last.pop(run, None)
+        else:
             self._last[run] = number - 1
