@@ -60,6 +60,8 @@ def run_relay(
         ended.set()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A relay that was killed may have left events, and there may be no new line to wake the sender.
+    transport.take_over()
     try:
         _steps(source, transport, ended, once=once, clock=clock)
     finally:
@@ -71,8 +73,10 @@ def run_relay(
         for number, handler in before.items():
             signal.signal(number, handler)
     stats = report.stats
+    inherited = f", {stats.inherited} inherited" if stats.inherited else ""
     sys.stderr.write(
-        f"{name}: {source.counts}; {stats.accepted} accepted, {stats.spooled} spooled, {stats.dropped} dropped\n"
+        f"{name}: {source.counts}; "
+        f"{stats.accepted} accepted, {stats.spooled} spooled, {stats.dropped} dropped{inherited}\n"
     )
     return 1 if stats.dropped else 0
 

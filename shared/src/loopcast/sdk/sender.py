@@ -65,6 +65,7 @@ class Sender:
         self._heart = heart
         self._inherited: list[tuple[str, Spool]] = []
         self._look = float("-inf")
+        self._looked = False
         self._complaints = Complaints()
         self._thread: threading.Thread | None = None
         self.idle = True
@@ -93,6 +94,18 @@ class Sender:
         if self.idle:
             self.idle = False
             self._open_gate()
+
+    def look(self) -> None:
+        """Look for spools that others left now, and send those before anything else. The caller holds the lock."""
+        self._look = float("-inf")
+        self.wake()
+
+    @property
+    def is_inheriting(self) -> bool:
+        """Whether events of a dead process of this experiment come first, as far as is known."""
+        if self._thread is None or not self._thread.is_alive():
+            return False
+        return not self._looked or any(path == self._path for path, _ in list(self._inherited))
 
     def hurry(self) -> None:
         """Do not linger any more: somebody waits."""
@@ -144,6 +157,7 @@ class Sender:
         if now >= self._look:
             self._look = now + INHERIT_SECONDS
             self._inherited += self._inherit()
+            self._tell_of_inheritance(looked=True)
         if self._own.error or self._own.dropped > self._told:
             self._complain()
         path, spool = next((s for s in self._inherited if s[0] == self._path), (self._path, self._own))
@@ -167,6 +181,7 @@ class Sender:
 
     def _finish(self, path: str, spool: Spool) -> None:
         self._inherited.remove((path, spool))
+        self._tell_of_inheritance()
         if spool.damaged:
             self._complain(f"{spool.damaged} bytes of a dead process's spool were damaged.")
         if spool.dropped and not len(spool):
@@ -175,6 +190,11 @@ class Sender:
             with self._lock:
                 self.inherited_dropped += spool.dropped
         spool.close()
+
+    def _tell_of_inheritance(self, *, looked: bool = False) -> None:
+        with self._lock:
+            self._looked = self._looked or looked
+            self._lock.notify_all()
 
     def _rest(self) -> None:
         with self._lock:

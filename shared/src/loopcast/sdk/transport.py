@@ -176,6 +176,15 @@ class LoopcastTransport:
         with self._lock:
             return not self._spool.in_memory
 
+    def take_over(self) -> None:
+        """
+        Send what dead processes left at once, and not with the next event: for who may have none.
+
+        `flush` and `close` wait for what those left of the same experiment.
+        """
+        with self._lock, contextlib.suppress(RuntimeError):  # No thread can be had: the next event tries again.
+            self._sender.look()
+
     def sync(self) -> None:
         """Force what waits to the disk, where there is one that takes it."""
         with self._lock, contextlib.suppress(OSError):
@@ -183,7 +192,8 @@ class LoopcastTransport:
 
     def flush(self, timeout: float | None = CLOSE_SECONDS) -> Report:
         """
-        Wait until everything that was sent before is dealt with, `timeout` seconds at most (None: however long).
+        Wait until everything that was sent before, and what dead processes left, is dealt with, `timeout` seconds at most
+        (None: however long).
 
         Blocks: in an asyncio program, call it in a thread.
         """
@@ -192,7 +202,9 @@ class LoopcastTransport:
         with self._lock:
             self._sender.hurry()
             target = self._spool.gone + len(self._spool)
-            complete = self._lock.wait_for(lambda: self._spool.gone >= target, timeout)
+            complete = self._lock.wait_for(
+                lambda: self._spool.gone >= target and not self._sender.is_inheriting, timeout
+            )
             self._sender.take_your_time()
             return Report(complete, self._stats())
 

@@ -5,6 +5,8 @@ import signal
 import threading
 import time
 
+from scripted import ScriptedProducer
+
 from loopcast import LoopcastTransport
 from loopcast.relays import running
 from loopcast.relays.lines import Counts
@@ -12,20 +14,21 @@ from loopcast.relays.running import run_relay
 
 
 class Source:
-    """One event, then nothing; says when it was read to its end."""
+    """So many events, then nothing; says when it was read to its end."""
 
     counts = Counts()
 
-    def __init__(self, transport):
+    def __init__(self, transport, *, events=1):
         self._transport = transport
         self._steps = 0
+        self._events = events
         self.closed = threading.Event()
 
     def step(self):
         self._steps += 1
-        if self._steps == 1:
+        if self._steps <= self._events:
             self._transport.send({"event": "a"})
-        return int(self._steps == 1)
+        return int(self._steps <= self._events)
 
     def close(self):
         self.closed.set()
@@ -49,3 +52,22 @@ def test_a_wait_for_a_producer_that_is_away_ends_by_ctrl_c(monkeypatch, tmp_path
 
     assert 0 == code
     assert "0 accepted, 1 spooled, 0 dropped" in capsys.readouterr().err
+
+
+def test_a_relay_without_a_new_line_sends_what_the_one_before_left(tmp_path, capsys):
+    """A relay was killed while the producer was away, and its loop ended: --once delivers those events, and says so."""
+    with ScriptedProducer() as producer:
+        producer.script = [503] * 100
+        killed = LoopcastTransport(producer.url, "e", spool=tmp_path)
+        for n in range(5):
+            killed.send({"event": "a", "n": n})
+        killed._sender.stop()
+        killed._sender.join(5)
+        producer.requests.clear()
+        producer.script.clear()
+        transport = LoopcastTransport(producer.url, "e", spool=tmp_path)
+        code = run_relay(Source(transport, events=0), transport, once=True, clock=time.monotonic, name="file")
+
+    assert 0 == code
+    assert [[{"event": "a", "n": n} for n in range(5)]] == producer.taken
+    assert "0 accepted, 0 spooled, 0 dropped, 5 inherited" in capsys.readouterr().err
