@@ -195,7 +195,8 @@ class LoopcastTransport:
         Wait until everything that was sent before, and what dead processes left, is dealt with, `timeout` seconds at most
         (None: however long).
 
-        Blocks: in an asyncio program, call it in a thread.
+        What dead processes of the same experiment left goes before it. Blocks: in an asyncio program, call it in a
+        thread.
         """
         from loopcast.sdk.counters import Report
 
