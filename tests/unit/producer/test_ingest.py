@@ -9,8 +9,15 @@ from loopcast.broker.interface import Settlement
 from loopcast.errors import BrokerBlocked, BrokerError, BrokerUnavailable, InvalidType, LogMissing
 from loopcast.repeats import Repeats
 from loopcast_producer import patience as patience_module
+from loopcast_producer.envelopes import Origin, cloudevent
 from loopcast_producer.numbering import Numbering
 from loopcast_producer.patience import Patience
+
+
+def given(experiment):
+    """A CloudEvent of an experiment, with the one id."""
+    raw = b'{"specversion":"1.0","id":"0192f0c1-0000-7000-8000-000000000001","source":"x","type":"t","data":{}}'
+    return cloudevent(raw, Origin(experiment=experiment), max_bytes=1000)
 
 
 def statuses(receipt):
@@ -95,6 +102,25 @@ async def test_the_same_id_twice_in_one_request():
 
     assert ["accepted", "duplicate", "accepted", "accepted"] == statuses(receipt)
     assert 3 == len(bench.link.messages)
+
+
+async def test_experiments_may_use_the_same_ids():
+    """A CloudEvent's UUID in two experiments means two events: in one request, unsettled, and later."""
+    async with Bench() as bench:
+        batch, task = bench.begin(given("a"), given("b"), given("a"), named=True)
+        later, again = bench.begin(given("b"), given("c"), named=True)
+        await tick()
+        bench.link.confirm()
+        await asyncio.gather(task, again)
+        last, task = bench.begin(given("c"), given("d"), named=True)
+        await tick()
+        bench.link.confirm()
+        await task
+
+    assert [["accepted", "accepted", "duplicate"], ["duplicate", "accepted"], ["duplicate", "accepted"]] == [
+        statuses(receipt) for receipt in (batch, later, last)
+    ]
+    assert ["a", "b", "c", "d"] == [message.headers["experiment"] for message in bench.link.messages]
 
 
 async def test_numbers_are_in_the_order_of_publishing():

@@ -112,7 +112,7 @@ class Ingest:
             batch.places[index] = batch.places[first]
 
     def _is_repeat(self, batch: Batch, index: int, event: Event, twins: dict[str, int]) -> bool:
-        key = event.id
+        key = _key(event)
         if self._repeats.confirmed(key):
             batch.results[index] = Result("duplicate", event.id)
         elif (place := self._repeats.unsettled(key)) is not None:
@@ -131,7 +131,7 @@ class Ingest:
         for position, index in enumerate(indexes):
             batch.places[index] = Place(settlements, position)
         if named:
-            keys = [event.id for event in events]
+            keys = [_key(event) for event in events]
             for position, key in enumerate(keys):
                 self._repeats.begin(key, Place(settlements, position))
             settlements.add_done_callback(lambda done: self._remember(keys, done))
@@ -186,7 +186,7 @@ class Batch:
         self.statuses: dict[int, Status] = {}
         """What a confirmed one is called, where that is not `accepted`."""
         self.twins: list[tuple[int, int]] = []
-        """Index of a second one with the same id, and of the first."""
+        """Index of a second one with the same experiment and id, and of the first."""
 
     def report(self, receipt: Receipt) -> dict[str, int]:
         """Put the results in, in order; count them by status, and what has none as `refused`."""
@@ -207,3 +207,8 @@ class Batch:
             self.error = self.error or error
             return None
         return Result(self.statuses.get(index, "accepted"), item.id)
+
+
+def _key(event: Event) -> str:
+    """What a repeat is known by: experiments are strangers to each other, and neither part has a line break in it."""
+    return f"{event.experiment}\n{event.id}"

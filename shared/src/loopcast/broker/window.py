@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from loopcast.broker.interface import Message, Settlement
+from loopcast.broker.interface import HeaderValue, Message, Settlement
 from loopcast.errors import WindowFull
 
 __all__ = ["Entry", "Window"]
@@ -20,13 +20,17 @@ OVERHEAD_BYTES = 512
 """What a message costs besides its body: properties, headers, objects. So that empty bodies fill the window too."""
 
 
+_Key = tuple[str, str, HeaderValue, str]
+
+
 class Entry:
     """A message in the window, and who waits for it."""
 
-    __slots__ = ("message", "settlement", "size", "waiters")
+    __slots__ = ("key", "message", "settlement", "size", "waiters")
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, key: _Key) -> None:
         self.message = message
+        self.key = key
         self.size = len(message.body) + OVERHEAD_BYTES
         self.settlement: Settlement | None = None
         self.waiters: list[Callable[[], None]] = []
@@ -37,8 +41,9 @@ class Window:
     """
     Unsettled messages in the order in which they were published, bounded by bytes.
 
-    A message whose id stands in the window already is the same message, tried again by its sender: it joins the first
-    and is not sent twice.
+    A message whose id stands in the window already, on its way to the same place, is the same message, tried again by
+    its sender: it joins the first and is not sent twice. Experiments name their events apart from each other, so of
+    another one the same id means another message, in a queue of dead letters too.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -46,7 +51,7 @@ class Window:
         self.size = 0
         """Bytes of what is unsettled."""
         self._by_tag: dict[int, Entry] = {}
-        self._by_id: dict[str, Entry] = {}
+        self._by_id: dict[_Key, Entry] = {}
         self._lowest = 1
         self._next = 1
 
@@ -63,7 +68,8 @@ class Window:
         Raises:
             WindowFull: too much is unsettled.
         """
-        fresh = {m.message_id: Entry(m) for m in messages if m.message_id not in self._by_id}
+        keys = [_key(message) for message in messages]
+        fresh = {key: Entry(m, key) for key, m in zip(keys, messages, strict=True) if key not in self._by_id}
         size = sum(entry.size for entry in fresh.values())
         if self._by_tag and self.size + size > self.capacity:
             raise WindowFull(
@@ -75,7 +81,7 @@ class Window:
             self._by_tag[self._next] = entry
             self._next += 1
         self.size += size
-        return [self._by_id[m.message_id] for m in messages], [entry.message for entry in fresh.values()]
+        return [self._by_id[key] for key in keys], [entry.message for entry in fresh.values()]
 
     def settle(self, tag: int, multiple: bool, settlement: Settlement) -> None:
         """
@@ -101,7 +107,11 @@ class Window:
     def _settle(self, entry: Entry, settlement: Settlement) -> None:
         entry.settlement = settlement
         self.size -= entry.size
-        del self._by_id[entry.message.message_id]
+        del self._by_id[entry.key]
         waiters, entry.waiters = entry.waiters, []
         for waiter in waiters:
             waiter()
+
+
+def _key(message: Message) -> _Key:
+    return message.exchange, message.routing_key, message.headers.get("experiment"), message.message_id

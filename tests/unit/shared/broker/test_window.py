@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,8 @@ from loopcast.broker.window import OVERHEAD_BYTES, Window
 from loopcast.errors import WindowFull
 
 
-def message(id_: str, size: int = 0) -> Message:
-    return Message(exchange="x", routing_key="a.b", body=b"." * size, message_id=id_)
+def message(id_: str, size: int = 0, to: str = "a.b", **more: Any) -> Message:
+    return Message(**{"exchange": "x", **more}, routing_key=to, body=b"." * size, message_id=id_)
 
 
 def ids(messages: list[Message]) -> list[str]:
@@ -41,6 +42,20 @@ def test_a_message_that_is_tried_again_joins_the_one_in_the_window() -> None:
     assert ["b"] == ids(fresh)
     assert first[0] is again[0]
     assert again[1] is again[2]
+
+
+def test_the_same_id_elsewhere_is_another_message() -> None:
+    """What goes to another place is sent, whatever its id, and each is settled by itself."""
+    window = Window(10_000_000)
+    elsewhere = [message("a", to="c.b"), message("a", exchange=""), message("a", headers={"experiment": "e"})]
+    messages = [message("a"), *elsewhere]
+
+    entries, fresh = window.add(messages)
+    window.settle(2, False, Settlement.CONFIRMED)
+
+    assert messages == fresh
+    assert [None, Settlement.CONFIRMED, None, None] == [entry.settlement for entry in entries]
+    assert [messages[0], *elsewhere[1:]] == window.restart()
 
 
 def test_a_settled_message_may_be_published_again() -> None:
