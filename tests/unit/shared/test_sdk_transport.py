@@ -191,6 +191,41 @@ def test_a_batch_that_is_too_large_is_split(producer, transport, quick):
     assert set(range(-1, 20)) == set(good)
 
 
+def test_a_producer_that_is_slow_gets_less_at_once(producer, quick, monkeypatch):
+    """Where a whole batch takes longer than a request may, it goes in pieces that do not; nothing is given up."""
+    monkeypatch.setattr("loopcast.sdk.post.TIMEOUT_SECONDS", 0.4)
+
+    def slowly(events):
+        time.sleep(0.001 * len(events))
+        return 202
+
+    producer.script = [slowly] * 100
+    transport = LoopcastTransport(producer.url, "e")
+    for n in range(1000):
+        transport.send({"n": n})
+    complete = transport.close(20).complete
+
+    stats = exact(transport.stats)
+    assert (True, 1000, 0) == (complete, stats.accepted, stats.dropped)
+    assert list(range(1000)) == sorted({event["n"] for batch in producer.taken for event in batch})
+    # It is learned once, not for each batch.
+    assert stats.retries <= 3
+
+
+def test_a_producer_that_was_slow_gets_whole_batches_again(producer, quick, monkeypatch):
+    """One stall costs a few small requests, not the rest of the process's life."""
+    monkeypatch.setattr("loopcast.sdk.post.TIMEOUT_SECONDS", 0.4)
+    producer.script = [lambda _: time.sleep(0.6) or 503] * 3
+    transport = LoopcastTransport(producer.url, "e")
+    for n in range(2000):
+        transport.send({"n": n})
+    assert transport.close(20).complete
+
+    sizes = [len(batch) for batch in producer.taken]
+    assert min(sizes[1:5]) < 200
+    assert 500 == max(sizes[3:])
+
+
 def no_thread(_):
     raise RuntimeError("can't start new thread")
 

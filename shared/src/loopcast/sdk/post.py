@@ -14,7 +14,7 @@ from loopcast.sdk.verdicts import Verdict, judge, lost_connection
 __all__ = ["Post"]
 
 TIMEOUT_SECONDS = 30.0
-"""The producer itself waits 10 s for the broker's confirm."""
+"""What one request may take, answer included. The producer itself waits 10 s for the broker's confirm."""
 
 COMPRESS_BYTES = 1024
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -30,6 +30,8 @@ class Post:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
+        self.patience = TIMEOUT_SECONDS
+        """Seconds that one request may take."""
         self._connection: http.client.HTTPConnection | None = None
         self._compress = not _is_loopback(configuration.host)
         self._headers = {"Content-Type": "application/cloudevents-batch+json", "User-Agent": "loopcast-sdk"}

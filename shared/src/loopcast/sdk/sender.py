@@ -17,7 +17,7 @@ from loopcast.sdk.counters import FULL, Complaints
 from loopcast.sdk.heart import Heart
 from loopcast.sdk.post import Post
 from loopcast.sdk.spool import Batch, Spool
-from loopcast.sdk.verdicts import Again, Delivered, Split, pause
+from loopcast.sdk.verdicts import Again, Delivered, Split, Verdict, pause
 
 __all__ = ["BATCH_EVENTS", "Sender"]
 
@@ -66,6 +66,8 @@ class Sender:
         self._inherited: list[tuple[str, Spool]] = []
         self._look = float("-inf")
         self._looked = False
+        self._most = BATCH_EVENTS
+        """How many go in one request: fewer where a request takes long, until it does not."""
         self._complaints = Complaints()
         self._thread: threading.Thread | None = None
         self.idle = True
@@ -236,8 +238,8 @@ class Sender:
         records = batch.records
         size, tries = len(records), 0
         while records and not self._stop.is_set():
-            part = records[:size]
-            match self._post.send(path, part):
+            part = records[: min(size, self._most)]
+            match self._send(path, part):
                 case Delivered(refused, reason):
                     self._settle(spool, part, refused, reason)
                     records, size, tries = records[size:], min(len(records), size * 2), 0
@@ -253,6 +255,22 @@ class Sender:
                         return False
                     tries += 1
         return not records
+
+    def _send(self, path: str, part: list[bytes]) -> Verdict:
+        """
+        Send `part`, and learn from it how much the next request may have.
+
+        A slow producer or line gets all of a batch in time only in pieces. Half as much goes where it took long and
+        failed, whatever says so (no answer, 408, a proxy's 504), twice as much where there was ample time.
+        """
+        began = time.monotonic()
+        verdict = self._post.send(path, part)
+        took_long = time.monotonic() - began >= self._post.patience / 4
+        if took_long and isinstance(verdict, Again):
+            self._most = max(1, len(part) // 2)
+        elif isinstance(verdict, Delivered) and not took_long:
+            self._most = min(BATCH_EVENTS, self._most * 2)
+        return verdict
 
     def _settle(self, spool: Spool, part: list[bytes], refused: int, reason: str) -> None:
         if refused:
