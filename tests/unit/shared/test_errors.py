@@ -82,6 +82,7 @@ PUBLIC = {
         "lease_queue",
         "member_queue",
         "webhook_dead_letters",
+        "webhook_names",
         "webhook_queue",
         "webhook_state",
     },

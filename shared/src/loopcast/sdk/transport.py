@@ -192,8 +192,9 @@ class LoopcastTransport:
 
     def flush(self, timeout: float | None = CLOSE_SECONDS) -> Report:
         """
-        Wait until everything that was sent before, and what dead processes left, is dealt with, `timeout` seconds at most
-        (None: however long).
+        Wait until everything that was sent before, and what dead processes left, is dealt with.
+
+        It waits `timeout` seconds at most (None: however long).
 
         What dead processes of the same experiment left goes before it. Blocks: in an asyncio program, call it in a
         thread.
