@@ -74,14 +74,15 @@ async def test_what_promptlooper_publishes_is_in_the_log(redis, producers, vhost
         '"text"',
         "",
         "null",
+        '{"event":1,"score":NaN}',
         '{"type":"new_best_found"}',
         json.dumps({"type": "huge", "text": "x" * 1_100_000}),
         '{"type":"odd one","experiment_id":"a/b"}',
     )
-    await until(lambda: producer.metric(ACCEPTED) + producer.metric(INVALID) == 11, "eleven messages")
+    await until(lambda: producer.metric(ACCEPTED) + producer.metric(INVALID) == 12, "twelve messages")
     messages = await read_log(vhost_url, count=4)
 
-    assert (4, 7) == (producer.metric(ACCEPTED), producer.metric(INVALID))
+    assert (4, 8) == (producer.metric(ACCEPTED), producer.metric(INVALID))
     assert ["exp-1.run.started", "4711.run.completed", "~.new_best_found", "a%2Fb.odd%20one"] == [
         message.routing_key for message in messages
     ]

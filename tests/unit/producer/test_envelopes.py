@@ -122,6 +122,12 @@ def test_an_odd_member_does_not_hide_the_others():
         (b'{"a":"\\ud800"}', NotJson, "surrogate"),
         (b'{"a":"\xff"}', NotJson, "UTF-8"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", NotJson, "deeper than 200"),
+        # The same behind a member that the first look stops at, because its type is another.
+        (b'{"event":1,"a":', NotJson, "ends in the middle"),
+        (b'{"event":1,"a":NaN}', NotJson, "not JSON"),
+        (b'{"event":1,"a":"\xff"}', NotJson, "UTF-8"),
+        (b'{"event":1,"a":"\\ud800"}', NotJson, "surrogate"),
+        (b'{"event":1,"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", NotJson, "deeper than 200"),
         (b'{"event":"a b"}', InvalidType, "joined by dots"),
         (b'{"event":"' + b"x" * 121 + b'"}', InvalidType, "at most 120"),
         (b'{"a":"' + b"x" * MIB + b'"}', EventTooLarge, "more than 1,048,576 bytes"),

@@ -148,7 +148,13 @@ def _read_head(raw: bytes, max_bytes: int) -> _Head:
 
 def _read_odd_head(raw: bytes) -> _Head:
     """Read the names whose values have the right type, and take the others as not there."""
-    fields = _raw_head.decode(raw)
+    # The first decoder stopped at a value of another type: what comes behind that nobody has read yet.
+    try:
+        fields = _raw_head.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotJson(_why_no_json(error)) from None
+    except RecursionError:
+        raise _too_deep() from None
     values: dict[str, object] = {}
     for name in _Head.__struct_fields__:
         value = bytes(getattr(fields, name))
@@ -167,7 +173,7 @@ def _read_odd_head(raw: bytes) -> _Head:
 def _scalar(value: bytes) -> object:
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
 import structlog
@@ -43,6 +43,7 @@ LEASE_SECONDS = 2.0
 HAND_OVER_SECONDS = 2 * LEASE_SECONDS + 1.0
 SILENT_SECONDS = 5.0
 RETRY_SECONDS = 5.0
+RESTART_SECONDS = 1.0
 _AWAY = (RedisError, OSError, TimeoutError)
 
 
@@ -91,7 +92,7 @@ class RedisChannel:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Listen, hold the lease where it can be had, and publish."""
-        tasks = [asyncio.create_task(work()) for work in (self._listen, self._hold, self._publish)]
+        tasks = [asyncio.create_task(self._go_on(work)) for work in (self._listen, self._hold, self._publish)]
         try:
             yield
         finally:
@@ -107,6 +108,17 @@ class RedisChannel:
                 await self._inactive.wait()
         self._is_active(False)
         await self._idle.wait()
+
+    async def _go_on(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Begin `work` again where a defect ended it: otherwise the channel would look like one that is quiet."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("redis_channel_failed", channel=self._channel)
+            else:
+                return
+            await asyncio.sleep(RESTART_SECONDS)
 
     async def _listen(self) -> None:
         said = False
@@ -234,6 +246,16 @@ class RedisChannel:
                 await self._ingest.publish(items, receipt := Receipt(), named=True)
             except BrokerError as error:
                 await asyncio.sleep(min(error.retry_after, RETRY_SECONDS))
+            except Exception:
+                # One of them shows a defect of ours. Which one it is turns out when each is alone: none of the others
+                # has to suffer for it.
+                log.exception("redis_message_failed", channel=self._channel, messages=len(items))
+                if len(items) == 1:
+                    self._instruments.heard("invalid")
+                else:
+                    for item in items:
+                        await self._publish_batch([item])
+                return
             else:
                 self._instruments.heard("invalid", receipt.invalid)
                 self._instruments.heard("accepted", len(items) - receipt.invalid)
@@ -245,6 +267,10 @@ class RedisChannel:
         except InvalidEvent as error:
             log.warning("redis_message_invalid", channel=self._channel, reason=str(error), message=repr(raw[:200]))
             return error
+        except Exception as error:
+            # There is nobody to answer: one message that we read wrongly must not hold up what comes behind it.
+            log.exception("redis_message_failed", channel=self._channel, message=repr(raw[:200]))
+            return InvalidEvent(f"The message could not be read: {error!r}.")
 
     @property
     def _reader(self) -> str:
