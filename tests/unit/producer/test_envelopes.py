@@ -164,6 +164,16 @@ def test_ids_are_new_without_a_key_and_the_same_with_one():
     assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", id_) for id_ in ids)
 
 
+def test_experiments_may_use_the_same_keys():
+    """Where each event names its experiment, that is part of its id: another's event under the key is another event."""
+    keyed = Origin(key="2026-11-21")
+    ids = [plain({"experiment_id": experiment}, keyed).id for experiment in ("a", "b", "a", None)]
+
+    assert ids[0] == ids[2]
+    assert 3 == len(set(ids))
+    assert ids[0] == plain({}, Origin(experiment="a", key="2026-11-21")).id
+
+
 def test_the_run_is_derived_from_the_source():
     """Without Loopcast-Run all events of a source are one run, whoever of the producers takes them."""
     origin = Origin(experiment="exp-42", source="machine-1")

@@ -117,7 +117,7 @@ def loop_event(raw: bytes, origin: Origin, index: int, *, max_bytes: int) -> Eve
         check_type(type_)
     run = origin.run or source_run(experiment, origin.source)
     return Event(
-        id=uuid7() if origin.key is None else derived_id(origin, index),
+        id=uuid7() if origin.key is None else derived_id(origin, experiment, index),
         source=source_of(experiment, run),
         type=type_,
         subject=(head.loop or head.loop_name)[:MAX_SUBJECT] or None,
@@ -223,9 +223,13 @@ def _why_no_json(error: Exception) -> str:
     return f"The event is not JSON: {error}."
 
 
-def derived_id(origin: Origin, index: int) -> str:
-    """The id of item `index` of a request with an `Idempotency-Key`: the same whenever it is sent again."""
-    return _hashed(origin.experiment or "", origin.run or "", origin.source, origin.key or "", str(index))
+def derived_id(origin: Origin, experiment: str, index: int) -> str:
+    """
+    The id of item `index` of a request with an `Idempotency-Key`: the same whenever it is sent again.
+
+    Of the event's own `experiment`, wherever it is named: two of them may use the same keys.
+    """
+    return _hashed(experiment, origin.run or "", origin.source, origin.key or "", str(index))
 
 
 def _hashed(*parts: str) -> str:
