@@ -242,3 +242,25 @@ async def test_patience_wakes_in_time_and_cancels_nothing(monkeypatch):
     assert await patience.wait(awaited)
     await asyncio.sleep(0.1)
     assert (0, None) == (len(patience._waiting), patience._timer)
+
+
+async def test_who_gave_up_leaves_nothing_behind(monkeypatch):
+    """However often what is in flight is tried again while the broker is away, it costs no more memory."""
+    monkeypatch.setattr(patience_module, "SWEEP_SECONDS", 0.001)
+    async with Bench(seconds=0.001) as bench:
+        _, task = bench.begin(event(), named=True)
+        with pytest.raises(BrokerUnavailable):
+            await task
+        settlements = next(iter(bench.repeats._unsettled.values())).settlements
+        before = len(settlements._callbacks)
+        for _ in range(20):
+            _, task = bench.begin(event(), named=True)
+            with pytest.raises(BrokerUnavailable):
+                await task
+        cancelled = bench.begin(event(), named=True)[1]
+        await tick()
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        after = len(settlements._callbacks)
+
+    assert before == after == 1

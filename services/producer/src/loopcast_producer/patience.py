@@ -40,7 +40,12 @@ class Patience:
         self._waiting.append((loop.time() + self.seconds, waiter))
         if self._timer is None:
             self._timer = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
-        return await waiter
+        try:
+            return await waiter
+        finally:
+            # While the broker is away, what is retried waits again and again for one that never comes.
+            if not awaited.done():
+                awaited.remove_done_callback(came)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now, waiting = loop.time(), self._waiting
