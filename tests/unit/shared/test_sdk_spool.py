@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
@@ -14,43 +13,15 @@ from zlib import crc32
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spools import BASE, batch, drain, folder, limited, recovered
 
-from loopcast.sdk.folder import left_over, make_folder
+from loopcast.sdk.folder import left_over
 from loopcast.sdk.framing import HEAD_BYTES, MARK, frame, unframe
 from loopcast.sdk.segments import FileSegment, MemorySegment
 from loopcast.sdk.spool import DISK_AGAIN_SECONDS, Spool
 
-BASE = "http://127.0.0.1:1"
 RECORDS = st.lists(st.binary(min_size=1, max_size=40), max_size=40)
 ON_DISK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
-
-
-def folder(root):
-    return make_folder(root, {"base": BASE, "path": "/v1/experiments/e/events"})
-
-
-def batch(spool, records=500, size=100_000):
-    """Take the next batch, as the sender does."""
-    plan = spool.plan()
-    if plan is None:
-        return []
-    loaded, damaged = spool.load(plan, records, size)
-    return loaded.records if spool.take(plan, loaded, damaged) else []
-
-
-def drain(spool, records=500):
-    """Everything that is left, settled."""
-    found = []
-    while taken := batch(spool, records):
-        found += taken
-        spool.settle(len(taken))
-    return found
-
-
-def recovered(root):
-    """What the next process finds of the only spool in `root`."""
-    (held,) = left_over(root, BASE)
-    return Spool.recover(held)
 
 
 @given(RECORDS)
@@ -340,21 +311,11 @@ def test_a_cursor_of_the_version_before_is_read(tmp_path):
     assert ([b"b"], 0) == (drain(again), again.dropped)
 
 
-def limited(program):
-    """Run `program` where no file may grow over 4,000 bytes: a disk that is full."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
-
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, preexec_fn=limit)
-
-
 def test_a_full_disk_costs_nothing_while_the_process_lives(tmp_path):
     """What the disk does not take waits in memory, in order; when the disk takes it again, it goes there."""
     done = limited(f"""
 import resource, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 import loopcast.sdk.spool as module
 from loopcast.sdk.folder import make_folder
 spool = module.Spool(10_000_000, "drop_oldest", lambda: make_folder(Path({str(tmp_path)!r}), {{"base": "b"}}))

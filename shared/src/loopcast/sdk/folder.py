@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import struct
@@ -31,11 +32,16 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Cursor", "SpoolFolder", "everything", "left_over", "make_folder", "read_cursor"]
+__all__ = ["Cursor", "SpoolFolder", "everything", "left_over", "let_go", "make_folder", "read_cursor"]
 
 SUFFIX = ".spool"
 STALE_SECONDS = 60.0
 """A folder that was never finished is removed after this."""
+
+_held: set[int] = set()
+"""Descriptors of the locks that this process holds."""
+
+_NAME = re.compile(r"[0-9a-f]{16}-[0-9]+-[0-9a-f]{8}")
 
 _CURSOR = struct.Struct("<QQQ")
 _CURSOR_BEFORE = struct.Struct("<QQ")
@@ -62,6 +68,13 @@ class SpoolFolder:
         self.about = about
         self._lock = lock
         self._cursor = -1
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody deleted it while it was held."""
+        with contextlib.suppress(OSError):
+            return self._lock >= 0 and os.fstat(self._lock).st_nlink == 0
+        return False
 
     def segment(self, number: int) -> FileSegment:
         """
@@ -93,10 +106,10 @@ class SpoolFolder:
         if remove:
             # Still held, so that nobody takes it for a left-over meanwhile.
             shutil.rmtree(self.path, ignore_errors=True)
-        for file in (self._cursor, self._lock):
-            if file >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(file)
+        if self._cursor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._cursor)
+        _release(self._lock)
         self._cursor = self._lock = -1
 
 
@@ -122,7 +135,9 @@ def make_folder(root: Path, about: dict[str, object]) -> SpoolFolder:
         OSError: it cannot be made, or the file system knows no locks.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = f"{time.time_ns():016x}-{os.getpid()}-{secrets.token_hex(4)}"
+    # The order of names is the order of sending, whatever becomes of the clock.
+    newest = max((int(path.name[:16], 16) for path in root.glob(f"*{SUFFIX}") if _NAME.match(path.name)), default=0)
+    name = f"{max(time.time_ns(), newest + 1):016x}-{os.getpid()}-{secrets.token_hex(4)}"
     making = root / f".{name}"
     making.mkdir(mode=0o700)
     lock = -1
@@ -131,8 +146,7 @@ def make_folder(root: Path, about: dict[str, object]) -> SpoolFolder:
         (making / "about.json").write_text(json.dumps(about))
         making.rename(root / f"{name}{SUFFIX}")
     except OSError:
-        if lock >= 0:
-            os.close(lock)
+        _release(lock)
         shutil.rmtree(making, ignore_errors=True)
         raise
     return SpoolFolder(root / f"{name}{SUFFIX}", lock, about)
@@ -152,7 +166,7 @@ def left_over(root: Path, base: str) -> list[SpoolFolder]:
         if path.is_dir():
             found.append(SpoolFolder(path, lock, about))
         else:
-            os.close(lock)
+            _release(lock)
     _tidy(root)
     return found
 
@@ -186,12 +200,31 @@ def _hold(path: Path, flags: int) -> int:
     except OSError:
         os.close(file)
         raise
+    _held.add(file)
     return file
+
+
+def _release(lock: int) -> None:
+    """Let go of a lock, unless a fork's child let go of it before."""
+    if lock in _held:
+        _held.discard(lock)
+        with contextlib.suppress(OSError):
+            os.close(lock)
+
+
+def let_go() -> None:
+    """
+    Close all locks that a fork's child inherited: while one is open in the child, the parent's spool is its own.
+
+    Those too that the parent's sending thread had just taken, and which no spool knows of yet.
+    """
+    for lock in list(_held):
+        _release(lock)
 
 
 def _tidy(root: Path) -> None:
     """Remove what processes left that died while they made their folder."""
     for path in root.glob(".*-*-*") if root.is_dir() else ():
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - STALE_SECONDS:
+            if _NAME.fullmatch(path.name[1:]) and path.stat().st_mtime < time.time() - STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)

@@ -75,7 +75,6 @@ class FileSegment:
         self.waiting = 0
         self.begins = 0
         self.error = ""
-        os.lseek(self._file, self.size, os.SEEK_SET)
 
     def append(self, record: bytes) -> bool:
         """Add `record`; after False `error` says why, and what was written of it counts as torn."""
@@ -84,15 +83,14 @@ class FileSegment:
     def write(self, frames: bytes) -> bool:
         """Add what is framed already, as :meth:`append` does."""
         try:
-            written = os.write(self._file, frames)
+            # At a place and not at the end: what a signal's exception (Ctrl-C) leaves uncounted is written over.
+            written = os.pwrite(self._file, frames, self.size)
         except OSError as error:
             self.error = error.strerror or str(error)
             return False
         if written != len(frames):
             self.error = "No space left on device"
             with contextlib.suppress(OSError):
-                # What comes next is to be written over the torn piece, not behind it.
-                os.lseek(self._file, self.size, os.SEEK_SET)
                 os.ftruncate(self._file, self.size)
             return False
         self.size += written

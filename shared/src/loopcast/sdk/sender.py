@@ -217,17 +217,22 @@ class Sender:
                 plan = spool.plan()
             if plan is None:
                 return None
-            batch, damaged = spool.load(plan, BATCH_EVENTS, BATCH_BYTES)
+            try:
+                batch, damaged = spool.load(plan, BATCH_EVENTS, BATCH_BYTES)
+            except OSError:
+                with self._lock:
+                    spool.stumble(plan)
+                raise
             with self._lock:
                 if spool.take(plan, batch, damaged):
-                    return batch
+                    return spool.batch
         # The oldest are dropped faster than they can be read: then nothing else happens meanwhile.
         with self._lock:
             plan = spool.plan()
             if plan is None:
                 return None
             batch, damaged = spool.load(plan, BATCH_EVENTS, BATCH_BYTES)
-            return batch if spool.take(plan, batch, damaged) else None
+            return spool.batch if spool.take(plan, batch, damaged) else None
 
     def _deliver(self, path: str, spool: Spool, batch: Batch, *, patient: bool = True) -> bool:
         """

@@ -23,6 +23,8 @@ MAX_SEGMENT_BYTES = 4 * 1024 * 1024
 MIN_SEGMENT_BYTES = 64 * 1024
 DISK_AGAIN_SECONDS = 5.0
 """How long after the disk refused it is tried again."""
+MOST_FAULTS = 10
+"""So often a place is read in vain before what lies there is given up."""
 SET_ASIDE = 0
 """The number of the segment that holds a copy of what is taken, where what came behind it was dropped."""
 
@@ -63,6 +65,8 @@ class Spool:
         self._tail: Segment | None = None
         self._next = 1
         self._again = 0.0
+        self._aside_again = 0.0
+        self._faults = 0
         self.batch: Batch | None = None
         """What is taken and not settled."""
         self._size = 0
@@ -101,6 +105,7 @@ class Spool:
     @property
     def in_memory(self) -> int:
         """How many of the records would not outlive the process."""
+        self._look_after_folder()
         volatile = sum(segment.waiting for segment in self._segments if not segment.durable)
         return volatile + (self._taken if self.batch is not None and not self.batch.segment.durable else 0)
 
@@ -126,7 +131,8 @@ class Spool:
         """Make room, or a segment, or find out that the disk takes no more."""
         dropped = 0
         if self._size + cost > self._capacity:
-            dropped = self._make_room(cost) if self._drop_oldest else 0
+            # One that does not fit beside what is taken costs itself alone.
+            dropped = self._make_room(cost) if self._drop_oldest and cost <= self._capacity - self._in_hand() else 0
             if self._size + cost > self._capacity:
                 self._count_dropped(1)
                 return dropped + 1
@@ -135,11 +141,15 @@ class Spool:
             tail = self._roll()
         while not tail.append(record):
             self._refused(getattr(tail, "error", ""))
-            tail = self._roll()
+            tail = self._instead_of(tail, cost)
         tail.waiting += 1
         self._size += cost
         self.waiting += 1
         return dropped
+
+    def _in_hand(self) -> int:
+        """Bytes of what is taken."""
+        return 0 if self.batch is None else sum(map(len, self.batch.records)) + HEAD_BYTES * len(self.batch.records)
 
     def plan(self) -> tuple[Segment, int] | None:
         """Where the next batch begins: a segment and an offset in it. None where nothing waits."""
@@ -164,15 +174,25 @@ class Spool:
         segment, offset = plan
         if segment is not self._reading or offset != self._offset or self.batch is not None:
             return False
-        self.damaged += damaged
-        count = len(batch.records)
-        if not count or count > segment.waiting:
+        self._skip_damage(damaged)
+        self._faults = 0
+        # A signal's handler may be here while a record is written and not counted yet: that one is not to be had.
+        count = min(len(batch.records), segment.waiting)
+        if not count:
             self._give_up(segment)
             return False
+        batch = Batch(batch.records[:count], batch.ends[:count], segment)
         self.batch, self._taken, self._offset = batch, count, batch.ends[-1]
         segment.waiting -= count
         self.waiting -= count
         return True
+
+    def stumble(self, plan: tuple[Segment, int]) -> None:
+        """The disk did not give what lies at `plan`: after some times in a row it is given up, and counted."""
+        self._faults += 1
+        if self._faults >= MOST_FAULTS and plan[0] is self._reading:
+            self._faults = 0
+            self._give_up(plan[0])
 
     def settle(self, count: int) -> int:
         """The first `count` records of what is taken are delivered, or given up; 0 where nothing is taken any more."""
@@ -193,6 +213,7 @@ class Spool:
 
     def abandon(self) -> int:
         """Nothing will be sent any more: give up what would not outlive the process, and say how many those are."""
+        self._look_after_folder()
         self._spill()
         lost = self.in_memory
         self.gone += lost
@@ -206,6 +227,7 @@ class Spool:
 
     def sync(self) -> None:
         """Force what waits to the disk."""
+        self._look_after_folder()
         for segment in list(self._segments):
             segment.sync()
 
@@ -282,6 +304,31 @@ class Spool:
     def _stays_in_memory(self) -> bool:
         return (self._folder is None and self._make is None) or time.monotonic() < self._again
 
+    def _instead_of(self, refused: Segment, cost: int) -> Segment:
+        """Where to append what the disk did not take into `refused`: the memory from before goes on, where it can."""
+        if not refused.size:
+            self._segments.remove(refused)
+            refused.delete()
+            before = self._segments[-1] if self._segments else None
+            if before is not None and not before.durable and before.size + cost <= self._segment_bytes:
+                self._tail = before
+                return before
+        return self._roll()
+
+    def _look_after_folder(self) -> None:
+        """Where somebody deleted the folder, what lies in it would not outlive the process: have another."""
+        if self._folder is None or not self._folder.is_gone:
+            return
+        self._folder.close(remove=False)
+        self._folder = self._tail = None
+        for segment in self._segments:
+            segment.durable = False
+        try:
+            self._folder = None if self._make is None else self._make()
+        except OSError as error:
+            self._refused(str(error))
+        self._spill()
+
     def _refused(self, error: str) -> None:
         self.error = error or "the disk takes no more"
         self._again = time.monotonic() + DISK_AGAIN_SECONDS
@@ -310,11 +357,14 @@ class Spool:
         dropped = 0
         while self._size + cost > self._capacity and self.waiting:
             segment = self._skip()
-            batch, damaged = self.load((segment, self._offset), 1, 4096)
-            if not batch.records:
+            try:
+                batch, damaged = self.load((segment, self._offset), 1, 4096)
+            except OSError:
+                batch = None
+            if batch is None or not batch.records:
                 self._give_up(segment)
                 continue
-            self.damaged += damaged
+            self._skip_damage(damaged)
             self._offset = batch.ends[0]
             segment.waiting -= 1
             self.waiting -= 1
@@ -327,8 +377,14 @@ class Spool:
     def _count_dropped(self, count: int) -> None:
         """Remember, on the disk too, that so many went by policy."""
         self.dropped += count
-        if count and self._reading is not None and self._set_aside():
+        if not count or self._reading is None:
+            return
+        if self._set_aside():
             self._commit(self._skip(), self._offset)
+        elif self.batch is not None:
+            # What was dropped of the batch's own segment the next process finds again; of the others nothing stays.
+            begin = self.batch.ends[0] - len(self.batch.records[0]) - HEAD_BYTES
+            self._commit(self._skip(), 0, Cursor(self.batch.segment.number, begin, self.dropped))
 
     def _set_aside(self) -> bool:
         """
@@ -340,7 +396,9 @@ class Spool:
         batch = self.batch
         if batch is None or not batch.segment.durable or batch.segment.number == SET_ASIDE:
             return True
-        assert self._folder is not None
+        if self._folder is None or time.monotonic() < self._aside_again:
+            return False
+        self._aside_again = time.monotonic() + DISK_AGAIN_SECONDS
         try:
             segment = self._folder.segment(SET_ASIDE)
         except OSError:
@@ -348,16 +406,20 @@ class Spool:
         if segment.size or not segment.write(b"".join(map(frame, batch.records))):
             segment.delete()
             return False
+        self._aside_again = 0.0
         ends = accumulate(len(record) + HEAD_BYTES for record in batch.records)
         self.batch = Batch(batch.records, list(ends), segment)
         self._segments.appendleft(segment)
         return True
 
+    def _skip_damage(self, size: int) -> None:
+        self.damaged += size
+        self._size = max(0, self._size - size)
+
     def _give_up(self, segment: Segment) -> None:
         """What is left in `segment` cannot be read."""
         lost = segment.waiting
-        self.damaged += segment.size - self._offset
-        self._size = max(0, self._size - (segment.size - self._offset))
+        self._skip_damage(segment.size - self._offset)
         self._offset = segment.size
         segment.waiting = 0
         self.waiting -= lost
@@ -376,8 +438,15 @@ class Spool:
         self._reading = reading
         return reading
 
-    def _commit(self, reading: Segment, offset: int) -> None:
-        """Everything before is dealt with, but for what is taken: remember it, delete what holds nothing else."""
+    def _commit(self, reading: Segment, offset: int, cursor: Cursor | None = None) -> None:
+        """
+        Everything before is dealt with, but for what is taken: remember it, delete what holds nothing else.
+
+        In this order: what is deleted before the cursor has passed it would be neither delivered nor told, where the
+        process dies in between. `cursor` is written where the next process has to begin elsewhere.
+        """
+        if self._folder is not None:
+            self._folder.write_cursor(cursor or Cursor(reading.number, offset, self.dropped))
         held = None if self.batch is None else self.batch.segment
         for segment in list(self._segments):
             if segment.number >= reading.number and not self._is_spent(segment):
@@ -386,8 +455,6 @@ class Spool:
                 self._segments.remove(segment)
                 self._tail = None if segment is self._tail else self._tail
                 segment.delete()
-        if self._folder is not None:
-            self._folder.write_cursor(Cursor(reading.number, offset, self.dropped))
 
     def _is_spent(self, segment: Segment) -> bool:
         """Whether everything in the last segment is dealt with, and it is not small enough to go on with."""

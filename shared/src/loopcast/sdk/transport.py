@@ -204,8 +204,10 @@ class LoopcastTransport:
         with self._lock:
             self._sender.hurry()
             target = self._spool.gone + len(self._spool)
+            # In the middle of `send` (a signal's handler) waiting would hand a half-written state to the other thread.
+            seconds = 0 if self._inside else timeout
             complete = self._lock.wait_for(
-                lambda: self._spool.gone >= target and not self._sender.is_inheriting, timeout
+                lambda: self._spool.gone >= target and not self._sender.is_inheriting, seconds
             )
             self._sender.take_your_time()
             return Report(complete, self._stats())
@@ -347,8 +349,11 @@ class LoopcastTransport:
 
     def after_fork_in_child(self) -> None:
         """Begin anew, under another emitter: what was not sent is the parent's to send. Called by the interpreter."""
+        from loopcast.sdk.folder import let_go
+
         closed = self._closed
         self._sender.forget()
+        let_go()
         self._begin()
         if closed:
             self._closed = self._unlike = True
