@@ -68,6 +68,7 @@ class FileRelay:
         self._began = time.time_ns() // 1000
         self._end = 0
         self._read: deque[Line] = deque()
+        self._at_end = False
         self._when = 0
         self.last = time.monotonic()
         """When the last event came."""
@@ -97,14 +98,17 @@ class FileRelay:
     @property
     def is_over(self) -> bool:
         """Whether the file was deleted, and everything in it was relayed."""
-        return self._follower.is_gone and time.monotonic() - self.last > GONE_SECONDS
+        return self._at_end and self._follower.is_gone and time.monotonic() - self.last > GONE_SECONDS
 
     def step(self) -> int:
         """Relay the next lines, and say how many those were; 0 where there are none now or the spool has no room."""
         if self._transport.room < LITTLE_ROOM:
             return 0
         if not self._read:
+            gone = self._follower.is_gone
             self._read.extend(self._follower.read())
+            # Only a read after the deletion says that nothing is left: a relay may have waited for room until then.
+            self._at_end = gone and not self._read
         done = 0
         while self._read and (done % ROOM_EVERY or self._transport.room >= LITTLE_ROOM):
             line = self._read.popleft()
@@ -139,6 +143,8 @@ class FileRelay:
 
     def close(self, *, forget: bool = False) -> None:
         """Let go of the file; with `forget`, it is gone for good."""
+        if not self._at_end and self._follower.is_gone and (self._read or self._follower.has_more):
+            self._counts.lost += 1  # Nobody else can open it.
         self._follower.close()
         self._transport.drop_source(self._stamper)
         if self._place is not None:

@@ -110,6 +110,11 @@ class Follower:
         """Whether nothing has the file's name any more."""
         return not self._path.exists()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the open file has bytes that were not read."""
+        return self._file >= 0 and os.fstat(self._file).st_size > self.offset + self.waiting
+
     def start(self, *, at_end: bool) -> bool:
         """Open the file, to be read from its beginning, or from what is added behind its last whole line."""
         if not self._open(self._path):

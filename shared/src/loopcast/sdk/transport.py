@@ -192,12 +192,11 @@ class LoopcastTransport:
 
     def flush(self, timeout: float | None = CLOSE_SECONDS) -> Report:
         """
-        Wait until everything that was sent before, and what dead processes left, is dealt with.
+        Wait until everything that was sent before is dealt with, `timeout` seconds at most (None: however long).
 
-        It waits `timeout` seconds at most (None: however long).
+        What dead processes of the same experiment left goes before it.
 
-        What dead processes of the same experiment left goes before it. Blocks: in an asyncio program, call it in a
-        thread.
+        Blocks: in an asyncio program, call it in a thread.
         """
         from loopcast.sdk.counters import Report
 

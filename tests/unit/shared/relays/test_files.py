@@ -329,6 +329,49 @@ def test_all_files_of_a_project(producer, tmp_path):
     assert [1, 2, 3, 4] == sorted(delivered(producer))
 
 
+def test_a_deleted_file_is_read_to_its_end_however_long_that_waits(producer, tmp_path, monkeypatch):
+    """A loop ended, and its file went, while the relay waited for room: it has all of it still, and sends all of it."""
+    monkeypatch.setattr("loopcast.relays.files.GONE_SECONDS", 0.05)
+    folder = running_folder(tmp_path)
+    make(folder, "a", *range(5000))
+    producer.hold.clear()
+    transport = LoopcastTransport(producer.url, "e", max_bytes=200_000)
+    source = LittleLoopsSource(transport, folder, tmp_path, from_end=lambda _: False)
+    steps(source)
+    (folder / "a.events.jsonl").unlink()
+    time.sleep(0.1)
+    steps(source)
+    waited = source.counts.relayed
+    producer.hold.set()
+    deadline = time.monotonic() + 30
+    while source._relays and time.monotonic() < deadline:
+        steps(source, 1)
+        time.sleep(0.01)
+    source.close()
+    assert transport.close(10).complete
+
+    assert 0 < waited < 5000
+    assert list(range(5000)) == delivered(producer)
+    assert {} == source._relays
+    assert [] == list(tmp_path.glob("places/*.json"))
+
+
+def test_what_is_left_of_a_deleted_file_is_counted(producer, tmp_path):
+    """A relay that has to end before it could read a deleted file to its end says so: nobody else can open it."""
+    folder = running_folder(tmp_path)
+    make(folder, "a", *range(5000))
+    producer.hold.clear()
+    transport = LoopcastTransport(producer.url, "e", max_bytes=200_000)
+    source = LittleLoopsSource(transport, folder, tmp_path, from_end=lambda _: False)
+    steps(source)
+    (folder / "a.events.jsonl").unlink()
+    source.close()
+    producer.hold.set()
+    assert transport.close(10).complete
+
+    assert 1 == source.counts.lost
+
+
 def test_what_was_there_before_may_be_passed_over(producer, tmp_path):
     """From the end: files that are there are passed over, new ones are not."""
     folder = running_folder(tmp_path)
