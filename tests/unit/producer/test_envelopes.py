@@ -13,7 +13,7 @@ from loopcast.errors import EventTooLarge, InvalidEvent, InvalidExperiment, Inva
 from loopcast.events import parse, slice_data
 from loopcast.routing import MAX_EXPERIMENT_BYTES, check_experiment, routing_key
 from loopcast.runs import source_run
-from loopcast_producer.envelopes import MAX_DEPTH, NotJson, Origin, cloudevent, coerce_experiment, loop_event
+from loopcast_producer.envelopes import MAX_DEPTH, NotJson, Origin, _depth, cloudevent, coerce_experiment, loop_event
 
 STREAMS = Path(__file__).parents[2] / "fixtures" / "streams"
 MIB = 1024 * 1024
@@ -150,6 +150,24 @@ def test_depth_is_counted_exactly(depth, objects):
     else:
         with pytest.raises(NotJson, match="deeper"):
             plain(raw)
+
+
+def depth_of(value):
+    """What a parser has open at the most."""
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(depth_of, value.values() if isinstance(value, dict) else value), default=0)
+
+
+@given(
+    st.recursive(
+        st.text('[]{}"\\,:aé', max_size=6) | st.integers(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('[]{}"\\', max_size=3), inner, max_size=3),
+    )
+)
+def test_no_text_is_taken_for_a_bracket(value):
+    """Quotes, escapes and brackets in names and strings make nothing deeper."""
+    assert depth_of(value) == _depth(json.dumps(value, ensure_ascii=False).encode())
 
 
 def test_ids_are_new_without_a_key_and_the_same_with_one():
