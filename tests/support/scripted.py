@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class ScriptedProducer:
     """`script` are answers, used up one a request: a status, (status, headers, body), or a function of the events."""
 
-    def __init__(self, script=()):
+    def __init__(self, script=(), *, tls=None):
         self.script = list(script)
         self.requests = []
         self.connections = set()
@@ -45,7 +45,9 @@ class ScriptedProducer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'' if tls is None else 's'}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     def __enter__(self):

@@ -1,6 +1,7 @@
 """The SDK's transport against a producer that answers what a test wants."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from certificates import Authority
 from little_loops.events import EventBus
 from little_loops.transport import Transport as LittleLoopsTransport
 from scripted import ScriptedProducer, receipt
@@ -19,6 +21,7 @@ from scripted import ScriptedProducer, receipt
 import loopcast
 from loopcast import LoopcastTransport, Transport
 from loopcast.events import MAX_EVENT_BYTES
+from loopcast.sdk.deadline import DeadlineSocket
 
 
 @pytest.fixture
@@ -94,6 +97,21 @@ def test_one_connection_carries_all_batches(producer, transport):
         assert transport.flush().complete
 
     assert (5, 1) == (len(producer.requests), len(producer.connections))
+
+
+def test_batches_over_tls_share_a_connection_too(tmp_path, monkeypatch):
+    """Over HTTPS events arrive, and answers are read, on one connection that is kept open."""
+    authority = Authority(tmp_path / "authority")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    with ScriptedProducer(tls=authority.server("IP:127.0.0.1")) as producer:
+        transport = LoopcastTransport(producer.url, "e")
+        for n in range(5):
+            transport.send({"n": n, "x": "y" * 100_000})
+            assert transport.flush().complete
+        transport.close()
+
+    assert [[n] for n in range(5)] == [[event["n"] for event in batch] for batch in producer.taken]
+    assert 1 == len(producer.connections)
 
 
 def test_send_does_not_wait_for_a_producer_that_stands_still(producer, transport):
@@ -224,6 +242,60 @@ def test_a_producer_that_was_slow_gets_whole_batches_again(producer, quick, monk
     sizes = [len(batch) for batch in producer.taken]
     assert min(sizes[1:5]) < 200
     assert 500 == max(sizes[3:])
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 202 OK\r\nContent-Length: 9999\r\n\r\n", b"HTTP/1.1 202 OK\r\nX: "])
+def test_an_answer_that_drips_is_given_up(monkeypatch, answer):
+    """A request has its time as a whole: a byte now and then, of the body or of the head, does not renew it."""
+    monkeypatch.setattr("loopcast.sdk.post.TIMEOUT_SECONDS", 0.3)
+
+    def drip(server):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=drop_by_drop, args=(connection,), daemon=True).start()
+
+    def drop_by_drop(connection):
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 20)
+            connection.sendall(answer)
+            for _ in range(400):
+                connection.sendall(b" ")
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=drip, args=(server,), daemon=True).start()
+        transport = LoopcastTransport(f"http://127.0.0.1:{server.getsockname()[1]}", "e")
+        transport.send({})
+        deadline = time.monotonic() + 10
+        while not transport.stats.retries:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        transport.close(0)
+
+    assert "TimeoutError: timed out" == transport.stats.error
+
+
+def test_a_body_that_is_not_read_is_given_up(monkeypatch):
+    """A server that takes a little of a request now and then does not hold the connection beyond the time either."""
+    near, far = socket.socketpair()
+    with near, far:
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        ended = threading.Event()
+
+        def sip():
+            while not ended.wait(0.05):
+                far.recv(1024)
+
+        threading.Thread(target=sip, daemon=True).start()
+        timed = DeadlineSocket(near)
+        began = time.monotonic()
+        timed.deadline = began + 0.3
+        with pytest.raises(TimeoutError):
+            timed.sendall(bytes(10_000_000))
+        ended.set()
+
+    assert 0.3 <= time.monotonic() - began < 5
 
 
 def no_thread(_):

@@ -6,9 +6,11 @@ import contextlib
 import gzip
 import http.client
 import ipaddress
+import time
 from collections.abc import Sequence
 
 from loopcast.sdk.configuration import Configuration
+from loopcast.sdk.deadline import DeadlineSocket
 from loopcast.sdk.verdicts import Verdict, judge, lost_connection
 
 __all__ = ["Post"]
@@ -33,6 +35,7 @@ class Post:
         self.patience = TIMEOUT_SECONDS
         """Seconds that one request may take."""
         self._connection: http.client.HTTPConnection | None = None
+        self._socket: DeadlineSocket | None = None
         self._compress = not _is_loopback(configuration.host)
         self._headers = {"Content-Type": "application/cloudevents-batch+json", "User-Agent": "loopcast-sdk"}
         if configuration.token:
@@ -73,7 +76,7 @@ class Post:
 
     def close(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._socket = self._connection, None, None
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.close()
@@ -82,7 +85,10 @@ class Post:
         return judge(*self._ask(path, body, headers))
 
     def _ask(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None, bytes]:
-        connection = self._connection = self._connection or self._connect()
+        deadline = time.monotonic() + self.patience
+        if self._connection is None or self._socket is None:
+            self._connection, self._socket = self._connect()
+        connection, self._socket.deadline = self._connection, deadline
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         content = answer.read(MAX_ANSWER_BYTES)
@@ -90,11 +96,14 @@ class Post:
             self.close()
         return answer.status, answer.getheader("Retry-After"), content
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self) -> tuple[http.client.HTTPConnection, DeadlineSocket]:
         host, port = self._configuration.host, self._configuration.port
-        if self._configuration.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS)
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+        kind = http.client.HTTPSConnection if self._configuration.scheme == "https" else http.client.HTTPConnection
+        connection = kind(host, port, timeout=self.patience)
+        connection.connect()
+        assert connection.sock is not None
+        timed = connection.sock = DeadlineSocket(connection.sock)
+        return connection, timed
 
 
 def _is_loopback(host: str) -> bool:

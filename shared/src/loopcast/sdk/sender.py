@@ -266,14 +266,14 @@ class Sender:
         Send `part`, and learn from it how much the next request may have.
 
         A slow producer or line gets all of a batch in time only in pieces. Half as much goes where it took long and
-        failed, whatever says so (no answer, 408, a proxy's 504), twice as much where there was ample time.
+        failed, whatever says so (no answer, 408, a proxy's 504), twice as much where all that may go had ample time.
         """
         began = time.monotonic()
         verdict = self._post.send(path, part)
         took_long = time.monotonic() - began >= self._post.patience / 4
         if took_long and isinstance(verdict, Again):
             self._most = max(1, len(part) // 2)
-        elif isinstance(verdict, Delivered) and not took_long:
+        elif isinstance(verdict, Delivered) and not took_long and len(part) == self._most:
             self._most = min(BATCH_EVENTS, self._most * 2)
         return verdict
 
