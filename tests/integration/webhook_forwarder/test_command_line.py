@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from loopcast.broker.interface import Message
 from loopcast.wire import to_message
+from loopcast_webhook_forwarder.operator import Operator
 
 
 async def run(bench, *args, code=0):
@@ -153,14 +154,15 @@ async def test_an_endpoint_that_left_the_file_while_no_forwarder_ran_is_told(ben
     both = bench.endpoint("ci", receiver.url), bench.endpoint("old", receiver.url)
     async with bench.forwarding(*both):
         await bench.bound("ci", "old")
-        await bench.until_depth("loopcast.state.webhook._names", lambda depth: depth is not None)
-        await asyncio.sleep(0.5)
+        # A mark, which shows where the stream ends, and what was written behind it.
+        await bench.until_depth("loopcast.state.webhook._names", lambda depth: (depth or 0) >= 2)
     with capture_logs() as lines:
         async with bench.forwarding(both[0]):
             await bench.until_phase("old", "removed")
             await bench.publish(*[bench.event() for _ in range(4)])
             await bench.until_scraped('queue_messages{endpoint="old"} 4.0')
-            rows = json.loads(await run(bench, "list", "--json"))
+            async with Operator(bench.settings()) as operator:
+                rows = await operator.rows()
             bench.write(*both)
             async with asyncio.timeout(20):
                 while 'endpoint="old",phase="removed"' in bench.service.metrics.render().decode():  # noqa: ASYNC110
@@ -168,12 +170,13 @@ async def test_an_endpoint_that_left_the_file_while_no_forwarder_ran_is_told(ben
         bench.write(both[0])
         async with bench.forwarding():
             await bench.until_phase("old", "removed")
-            assert "4 events" in await run(bench, "drop", "old", "--yes")
+            async with Operator(bench.settings()) as operator:
+                assert 4 == await operator.drop("old", dead=False)
             await bench.until_unmeasured("old")
     told = [line for line in lines if line["event"] == "endpoint_left_over"]
 
-    assert [("ci", 4), ("old", 4)] == [(row["name"], row["queued"]) for row in rows]
-    assert "removed" == rows[1]["state"] != rows[0]["state"]
+    assert [("ci", 4), ("old", 4)] == [(row.name, row.queued) for row in rows]
+    assert "removed" == rows[1].state != rows[0].state
     assert ["old", "old"] == [line["endpoint"] for line in told]
     assert all("loopcast webhooks drop old" in line["hint"] for line in told)
 
