@@ -24,7 +24,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from loopcast_recorder.asked import Asked
 from recorder_log import deliver, envelopes, lines
 
 from loopcast.broker.clients import client_of
@@ -34,6 +33,7 @@ from loopcast.broker.log import LogReader
 from loopcast.broker.publisher import Publisher
 from loopcast.cli.query import run_query
 from loopcast.cli.questions import Scope
+from loopcast.history_query import Query, RunQuery
 from loopcast.metrics import Metrics
 from loopcast.node import Node
 from loopcast.telemetry import Telemetry
@@ -192,9 +192,9 @@ def answers(path):
         yield f"loopcast query {title}", timed(lambda n=name, s=scope: question(path, n, **s))
     history = History(partial(SqliteReader, path))
     yield "GET /v1/experiments", timed(history.experiments)
-    yield "GET …/runs", timed(lambda: history.runs("exp-7", 1000))
-    yield "GET …/events, oldest 1,000", timed(lambda: history.page("exp-7", Asked(limit=1000)))
-    yield "GET …/events, newest 1,000", timed(lambda: history.page("exp-7", Asked(limit=1000, newest=True)))
+    yield "GET …/runs", timed(lambda: history.runs("exp-7", RunQuery(limit=1000)))
+    yield "GET …/events, oldest 1,000", timed(lambda: history.page("exp-7", Query(limit=1000), 0))
+    yield "GET …/events, newest 1,000", timed(lambda: history.page("exp-7", Query(limit=1000, order="newest"), 0))
 
 
 def main():
