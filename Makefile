@@ -8,6 +8,10 @@ SELECT = $(if $(K),-k "$(K)") $(ARGS)
 # Tests start some hundred services: without bytecode each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 QUICK := -m "not containers and not slow"
+# Most of what tests do is wait: two processes, each with a broker of its own, take little more than half the time.
+# What one chooses to run runs in one, and so does everything on a broker that they would have to share.
+WORKERS ?= 2
+PARALLEL := $(if $(T)$(K)$(LOOPCAST_TEST_AMQP_URL),,-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 SOURCES := shared/src services/*/src deploy/local deploy/images deploy/compose deploy/kubernetes
 
 ##@ Start
@@ -30,15 +34,15 @@ run: setup ## RabbitMQ, every service and a loop that feeds them (ARGS="--port-o
 
 .PHONY: test
 test: setup ## Unit, integration and end to end, on a broker of its own
-	$(PYTEST) $(QUICK) $(SELECT) $(or $(T),tests)
+	$(PYTEST) $(QUICK) $(PARALLEL) $(SELECT) $(or $(T),tests)
 
 .PHONY: test-unit
 test-unit: setup ## Without network
-	$(PYTEST) $(QUICK) $(SELECT) $(or $(T),tests/unit)
+	$(PYTEST) $(QUICK) $(PARALLEL) $(SELECT) $(or $(T),tests/unit)
 
 .PHONY: test-integration
 test-integration: setup ## Against a real RabbitMQ
-	$(PYTEST) $(QUICK) $(SELECT) $(or $(T),tests/integration)
+	$(PYTEST) $(QUICK) $(PARALLEL) $(SELECT) $(or $(T),tests/integration)
 
 .PHONY: test-e2e
 test-e2e: setup ## The whole system, as a user starts it
