@@ -52,7 +52,8 @@ async def test_a_viewer_that_does_not_read_is_closed_alone(start_gateway, feed, 
 
 async def test_one_large_event_is_no_reason_to_close(start_gateway, feed, watch):
     """A viewer that has read everything may be sent an event that is larger than its whole outbox."""
-    gateway = start_gateway(outbox_bytes=65_536)
+    # A ping behind such an event would be one thing too many.
+    gateway = start_gateway(outbox_bytes=65_536, ping_seconds=600)
     async with feed() as log, watch(gateway) as viewer:
         await viewer.follow("exp-1")
         for n in range(3):
