@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import httpx
+import hypothesis
 import pytest
 from quick_node import QuickNode
 
@@ -30,6 +31,10 @@ from loopcast.node.sources import find
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".loopcast" / "rabbitmq"
+
+# How long an example takes is the machine's business, and whose else runs on it.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 class Named:
