@@ -103,6 +103,7 @@ class FileRelay:
     def step(self) -> int:
         """Relay the next lines, and say how many those were; 0 where there are none now or the spool has no room."""
         if self._transport.room < LITTLE_ROOM:
+            self._follower.look()
             return 0
         if not self._read:
             gone = self._follower.is_gone

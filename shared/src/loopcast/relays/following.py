@@ -47,6 +47,7 @@ class Follower:
         self._lines = Lines()
         self._tail = b""
         self._size = 0
+        self._known = 0
         self._quiet = 0
         self._heads: list[str] = []
         # A file's time is of a coarser clock.
@@ -113,7 +114,7 @@ class Follower:
     @property
     def has_more(self) -> bool:
         """Whether the open file has bytes that were not read."""
-        return self._file >= 0 and os.fstat(self._file).st_size > self.offset + self.waiting
+        return self._has_more_than(self.offset + self.waiting)
 
     def start(self, *, at_end: bool) -> bool:
         """Open the file, to be read from its beginning, or from what is added behind its last whole line."""
@@ -132,9 +133,13 @@ class Follower:
         size = os.fstat(self._file).st_size
         if self._is_cut(size):
             self._counts.truncations += 1
-            self.generation += 1
-            self._seek(0)
-        self._size = size
+            if not self._open_copy():
+                # What came after the last read, and before the cut, cannot be known without a look between them.
+                self._counts.lost += self._known > self.offset + self.waiting
+                self.generation += 1
+                self._seek(0)
+            size = os.fstat(self._file).st_size
+        self._size = self._known = size
         data = os.pread(self._file, CHUNK_BYTES, self.offset + self.waiting)
         if data:
             self._quiet = 0
@@ -148,6 +153,11 @@ class Follower:
             if self._quiet >= QUIET_POLLS:
                 self._leave(following)
         return []
+
+    def look(self) -> None:
+        """See how much there is without reading it, so that it is missed if it is cut off before it is read."""
+        if self._file >= 0:
+            self._known = max(self._known, os.fstat(self._file).st_size)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -169,8 +179,23 @@ class Follower:
     def _seek(self, offset: int) -> None:
         self._lines = Lines(offset)
         self._tail = self._read_tail(offset)
-        self._size = offset
+        self._size = self._known = offset
         self._quiet = 0
+
+    def _open_copy(self) -> bool:
+        """Go on in a copy of this file, which was cut, where one has more than was read; then this file comes next."""
+        offset, tail = self.offset, hashlib.sha256(self._tail).hexdigest()
+        file, identity, lines, known = self._file, self._identity, self._lines, self._known
+        self._file = -1
+        for path in self._renamed() if offset else ():
+            other = self._open(path) and self._identity != identity
+            if other and self._has_more_than(offset) and self._fits(offset, tail):
+                self._seek(offset)
+                os.close(file)
+                return True
+        self.close()
+        self._file, self._identity, self._lines, self._known = file, identity, lines, known
+        return False
 
     def _renamed(self) -> list[Path]:
         """What the file may be called now: logrotate and its like append to the name."""
@@ -179,6 +204,9 @@ class Follower:
             return [path for path in found if path.suffix not in COMPRESSED]
         except OSError:
             return []
+
+    def _has_more_than(self, offset: int) -> bool:
+        return self._file >= 0 and os.fstat(self._file).st_size > offset
 
     def _fits(self, offset: int, tail: object) -> bool:
         """Whether what stands before `offset` is what was read."""

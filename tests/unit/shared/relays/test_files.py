@@ -356,6 +356,37 @@ def test_a_deleted_file_is_read_to_its_end_however_long_that_waits(producer, tmp
     assert [] == list(tmp_path.glob("places/*.json"))
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_file_that_is_cut_while_the_relay_waits(producer, tmp_path, copied):
+    """With logrotate's `copytruncate` the rest is read from the copy; without a copy it is counted as lost."""
+    path = tmp_path / "f.jsonl"
+    append(path, *range(5000))
+    producer.hold.clear()
+    transport = LoopcastTransport(producer.url, "e", max_bytes=200_000)
+    source = JsonlSource(transport, path, tmp_path, from_end=False, run=None)
+    for _ in range(20):
+        source.step()
+    waited = source.counts.relayed
+    if copied:
+        (tmp_path / "f.jsonl.1").write_bytes(path.read_bytes())
+    os.truncate(path, 0)
+    append(path, 5000, 5001)
+    producer.hold.set()
+    deadline = time.monotonic() + 30
+    while 5001 not in delivered(producer)[-1:] and time.monotonic() < deadline:
+        source.step()
+        time.sleep(0.03)
+    source.close()
+    assert transport.close(10).complete
+
+    assert 0 < waited < 5000
+    numbers = delivered(producer)
+    assert (5000, 5001) == tuple(numbers[-2:])
+    if copied:
+        assert list(range(5002)) == numbers
+    assert (1, 0 if copied else 1) == (source.counts.truncations, source.counts.lost)
+
+
 def test_what_is_left_of_a_deleted_file_is_counted(producer, tmp_path):
     """A relay that has to end before it could read a deleted file to its end says so: nobody else can open it."""
     folder = running_folder(tmp_path)
