@@ -96,7 +96,10 @@ def test_holes_over_a_checkpoint(log: list[tuple[tuple[str, str], int]], place: 
     loaded = Repeats.load(stopped.dump())
 
     for key, n in jumping[place:]:
-        assert (whole.seen(*key, n, ""), whole.hole(1)) == (loaded.seen(*key, n, ""), loaded.hole(1))
+        repeated = whole.seen(*key, n, "")
+        assert repeated == loaded.seen(*key, n, "")
+        # Of a repeat nothing is said: what is asked for then is about the event before it.
+        assert repeated or whole.hole(1) == loaded.hole(1)
 
 
 def test_what_a_producer_numbered_has_no_holes() -> None:
