@@ -50,9 +50,9 @@ class Relay:
         self.source._relay._place.release()
 
 
-def append(path, *numbers):
+def append(path, *numbers, **more):
     with path.open("a") as file:
-        file.writelines(json.dumps({"event": "x", "n": n}) + "\n" for n in numbers)
+        file.writelines(json.dumps({"event": "x", "n": n, **more}) + "\n" for n in numbers)
 
 
 def delivered(producer):
@@ -360,7 +360,7 @@ def test_a_deleted_file_is_read_to_its_end_however_long_that_waits(producer, tmp
 def test_a_file_that_is_cut_while_the_relay_waits(producer, tmp_path, copied):
     """With logrotate's `copytruncate` the rest is read from the copy; without a copy it is counted as lost."""
     path = tmp_path / "f.jsonl"
-    append(path, *range(5000))
+    append(path, *range(5000), padding="z" * 100)
     producer.hold.clear()
     transport = LoopcastTransport(producer.url, "e", max_bytes=200_000)
     source = JsonlSource(transport, path, tmp_path, from_end=False, run=None)
