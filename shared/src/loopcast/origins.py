@@ -15,6 +15,9 @@ from loopcast.settings import PublicSettings, is_loopback
 
 __all__ = ["Origins"]
 
+MAX_LENGTH = 1024
+"""A longer one names nobody (a name has 253 characters: RFC 1035, 2.3.4), and `urlsplit` keeps what it was asked."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -62,6 +65,8 @@ class Origins:
 
 def _split(url: str) -> tuple[str | None, int | None]:
     """Name and port of `url`; no name where it is no URL."""
+    if len(url) > MAX_LENGTH:
+        return None, None
     try:
         parts = urlsplit(url)
         return parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)

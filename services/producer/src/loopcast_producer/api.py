@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -40,6 +39,7 @@ from loopcast_producer.problems import (
     not_json,
 )
 from loopcast_producer.receipt import MAX_STREAM_RESULTS, Receipt
+from loopcast_producer.remembered import remembered
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -297,7 +297,7 @@ def _values(headers: Headers) -> dict[str, str]:
 
 def _origin(path: bytes, values: dict[str, str]) -> Origin:
     try:
-        known = _known_origin(path, values.get("run"), values.get("source", ""))
+        known = _known_origin((path, values.get("run"), values.get("source", "")))
         if "traceparent" not in values and "key" not in values:
             return known
         parent, state = trace_context(values.get("traceparent"), values.get("tracestate"))
@@ -306,7 +306,7 @@ def _origin(path: bytes, values: dict[str, str]) -> Origin:
         raise invalid_event(error) from None
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def takes(path: bytes) -> bool:
     """Whether events are posted to this address, as the request line has it."""
     return path == _ANY or (
@@ -317,8 +317,10 @@ def takes(path: bytes) -> bool:
     )
 
 
-@lru_cache(maxsize=4096)
-def _known_origin(path: bytes, run: str | None, source: str) -> Origin:
+@remembered
+def _known_origin(said: tuple[bytes, str | None, str]) -> Origin:
+    """The origin of a request's path, `Loopcast-Run` and `Loopcast-Source`."""
+    path, run, source = said
     experiment = None if path == _ANY else _experiment(path)
     return Origin(experiment=experiment, run=run, source=source).checked()
 

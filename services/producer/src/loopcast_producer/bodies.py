@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
 
 import msgspec
 
@@ -22,6 +21,7 @@ from loopcast_producer.problems import (
     unsupported_encoding,
     unsupported_type,
 )
+from loopcast_producer.remembered import remembered
 
 __all__ = [
     "MAX_ITEMS",
@@ -78,7 +78,7 @@ _SHAPES = {shape.value: shape for shape in Shape} | {
 }
 
 
-@lru_cache(maxsize=256)
+@remembered
 def shape_of(content_type: str) -> Shape:
     """
     The shape that a Content-Type says; without one it is JSON.

@@ -12,7 +12,6 @@ import re
 import uuid
 from array import array
 from collections.abc import Mapping
-from functools import lru_cache
 from itertools import accumulate
 
 import msgspec
@@ -21,7 +20,8 @@ from loopcast.errors import EventTooLarge, InvalidEvent, InvalidExperiment
 from loopcast.events import Event, event_type, normalize_time, one_line, parse, source_of
 from loopcast.ids import uuid7
 from loopcast.routing import MAX_EXPERIMENT_BYTES, NOWHERE, check_experiment, check_type, coerce_type
-from loopcast.runs import source_run as derive_run
+from loopcast.runs import source_run
+from loopcast_producer.remembered import remembered
 
 __all__ = ["MAX_DEPTH", "NotJson", "Origin", "cloudevent", "coerce_experiment", "derived_id", "loop_event", "too_large"]
 
@@ -41,7 +41,10 @@ _ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-source_run = lru_cache(maxsize=4096)(derive_run)
+@remembered
+def _source_run(of: tuple[str, str]) -> str:
+    """The run of an experiment's events from one source."""
+    return source_run(*of)
 
 
 class NotJson(InvalidEvent):
@@ -120,7 +123,7 @@ def loop_event(raw: bytes, origin: Origin, index: int, *, max_bytes: int) -> Eve
         type_ = coerce_type(type_)
     else:
         check_type(type_)
-    run = origin.run or source_run(experiment, origin.source)
+    run = origin.run or _source_run((experiment, origin.source))
     return Event(
         id=uuid7() if origin.key is None else derived_id(origin, experiment, index),
         source=source_of(experiment, run),
@@ -333,7 +336,7 @@ def _missing(members: Mapping[str, msgspec.Raw], origin: Origin) -> dict[str, ob
         missing["experimentid"] = experiment
     if _attribute(members, "runid") is None:
         source = origin.source or _attribute(members, "source") or ""
-        missing["runid"] = origin.run or source_run(experiment, source)
+        missing["runid"] = origin.run or _source_run((experiment, source))
     return missing
 
 

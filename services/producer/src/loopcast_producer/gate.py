@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 
 from loopcast.auth import Authenticator, Bucket, Buckets, Grants, bearer
 from loopcast.errors import InvalidToken, KeysUnavailable, NotPermitted
@@ -18,6 +18,7 @@ from loopcast_producer.problems import (
     too_many_requests,
     unauthorized,
 )
+from loopcast_producer.remembered import remembered
 
 __all__ = ["Gate", "Visitor"]
 
@@ -115,8 +116,9 @@ class Gate:
         self._clock = clock
         self._anybody = None if authenticator.asks else Visitor(authenticator.check(None), None, clock)
 
-        @lru_cache(maxsize=1024)
-        def refusal(host: str, origin: str | None) -> Callable[[], Refusal] | None:
+        @remembered
+        def refusal(page: tuple[str, str | None]) -> Callable[[], Refusal] | None:
+            host, origin = page
             if not origins.allows_host(host):
                 return lambda: not_this_service(host)
             if not origins.allows_origin(origin, host):
@@ -160,7 +162,7 @@ class Gate:
                 host = value.decode("latin-1")
             elif name == b"origin":
                 origin = value.decode("latin-1")
-        if (refusal := self._refusal(host, origin)) is not None:
+        if (refusal := self._refusal((host, origin))) is not None:
             raise refusal()
         return origin or ""
 

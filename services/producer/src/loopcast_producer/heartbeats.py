@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +17,7 @@ from loopcast_producer.envelopes import Origin
 from loopcast_producer.incoming import Incoming
 from loopcast_producer.numbering import RecordingClock
 from loopcast_producer.problems import invalid_event, not_json
+from loopcast_producer.remembered import remembered
 
 __all__ = ["Heartbeats", "is_heartbeat", "origin_of"]
 
@@ -37,7 +37,7 @@ class _Body(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Body).decode
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def is_heartbeat(path: bytes) -> bool:
     """Whether heartbeats are posted to this address, as the request line has it."""
     return _PATH.match(path) is not None
