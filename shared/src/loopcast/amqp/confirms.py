@@ -38,6 +38,7 @@ class Confirms:
         self._lowest = 1
         self._unsettled: dict[int, Message] = {}
         self._returned: set[int] = set()
+        self._newest_returned = 0
         self._skipped: list[int] = []
 
     def sent(self, messages: Sequence[Message]) -> None:
@@ -54,10 +55,17 @@ class Confirms:
     def returned(self, returned: Returned) -> None:
         """Remember which message came back, until it is acknowledged."""
         what = (returned.message_id, returned.routing_key, returned.exchange)
-        for tag, message in self._unsettled.items():
-            if (message.message_id, message.routing_key, message.exchange) == what and tag not in self._returned:
-                self._returned.add(tag)
-                return
+        # They come back in the order in which they went: whoever begins at the front for each stands still for seconds
+        # where a whole window comes back.
+        for tags in (range(self._newest_returned + 1, self._sent + 1), list(self._unsettled)):
+            for tag in tags:
+                message = self._unsettled.get(tag)
+                if message is None or tag in self._returned:
+                    continue
+                if (message.message_id, message.routing_key, message.exchange) == what:
+                    self._returned.add(tag)
+                    self._newest_returned = tag
+                    return
 
     def acknowledged(self, acknowledged: Acknowledged) -> list[Settled]:
         """Say what an acknowledgement settles, each message once; nothing, where that was said before."""
@@ -68,6 +76,8 @@ class Confirms:
             return self._up_to(min(tag, self._sent) or self._sent, settlement)
         if self._unsettled.pop(tag, None) is None:
             return []
+        while self._lowest <= self._sent and self._lowest not in self._unsettled:
+            self._lowest += 1
         if tag in self._returned:
             self._returned.discard(tag)
             settlement = Settlement.RETURNED

@@ -36,6 +36,42 @@ def test_one_by_one_in_any_order():
     assert [Settled(1, False, CONFIRMED)] == made.acknowledged(Acknowledged(1, False, True))
 
 
+def test_a_whole_window_that_comes_back_is_found_at_once():
+    """Each is looked for behind the one before it, and what was settled long ago is not walked over again."""
+    looked = 0
+
+    class Counted(dict):
+        def get(self, tag, default=None):
+            nonlocal looked
+            looked += 1
+            return super().get(tag, default)
+
+    made = Confirms()
+    for first in range(0, 20_000, 1000):
+        made.sent([message(str(n)) for n in range(first, first + 1000)])
+        for tag in range(first + 1, first + 1001):
+            made.acknowledged(Acknowledged(tag, False, True))
+    assert 20_001 == made._lowest
+    made.sent([message(str(n)) for n in range(20_000, 22_000)])
+    made._unsettled = Counted(made._unsettled)
+    for n in range(20_000, 22_000):
+        made.returned(back(str(n)))
+
+    assert looked < 30_000
+    settled = made.acknowledged(Acknowledged(22_000, True, True))
+    assert [Settled(n, False, RETURNED) for n in range(20_001, 22_001)] == settled
+
+
+def test_one_that_comes_back_behind_a_later_one_is_found_all_the_same():
+    """Whatever the order: it is settled as what it is."""
+    made = confirms("abcd")
+    for id_ in "cad":
+        made.returned(back(id_))
+
+    expected = [(1, RETURNED), (2, CONFIRMED), (3, RETURNED), (4, RETURNED)]
+    assert expected == [(tag, said) for tag, _, said in made.acknowledged(Acknowledged(4, True, True))]
+
+
 def test_multiple_speaks_for_all_before():
     """One acknowledgement for several is told as one; where nothing is left to tell, as none."""
     made = confirms("abcde")
