@@ -70,6 +70,14 @@ def test_a_bad_value_is_named_with_what_to_do(monkeypatch, name, value, hint):
     assert hint in str(caught.value)
 
 
+def test_an_event_that_brokers_refuse_cannot_be_allowed(monkeypatch):
+    """RabbitMQ 4 takes 16 MiB a message; one over it would end its channel, come first on the next, and hold up all."""
+    monkeypatch.setenv("LOOPCAST_MAX_EVENT_BYTES", str(16 * 1024 * 1024))
+
+    with pytest.raises(ConfigurationError, match="LOOPCAST_MAX_EVENT_BYTES.*less than or equal to 15728640"):
+        load(ProducerSettings)
+
+
 def test_every_bad_value_is_named_at_once(monkeypatch):
     """Two wrong variables are two clauses of one sentence, so that nobody mends them one start at a time."""
     monkeypatch.setenv("LOOPCAST_PARTITIONS", "x")

@@ -12,6 +12,9 @@ from loopcast.settings.public import PublicSettings
 
 __all__ = ["ProducerSettings"]
 
+MOST_EVENT_BYTES = 15 * 1024 * 1024
+"""A message over the broker's limit ends its channel, and would come first again on the next: for ever."""
+
 
 class ProducerSettings(PublicSettings):
     """What the producer reads."""
@@ -20,7 +23,12 @@ class ProducerSettings(PublicSettings):
 
     port: int = Field(8700, ge=0, le=65535, description="The public port.")
     ops_port: int = Field(9700, ge=0, le=65535, description="Port of the probes and metrics.")
-    max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=1024, description="The largest event, encoded.")
+    max_event_bytes: int = Field(
+        MAX_EVENT_BYTES,
+        ge=1024,
+        le=MOST_EVENT_BYTES,
+        description="The largest event, encoded; a broker takes 16 MiB a message (RabbitMQ 4, `max_message_size`).",
+    )
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="The largest request body that is not NDJSON.")
     window_bytes: int = Field(
         32 * 1024 * 1024, ge=1024 * 1024, description="Unconfirmed bytes a partition; beyond it, 503."
