@@ -74,7 +74,7 @@ def test_an_event_that_brokers_refuse_cannot_be_allowed(monkeypatch):
     """RabbitMQ 4 takes 16 MiB a message; one over it would end its channel, come first on the next, and hold up all."""
     monkeypatch.setenv("LOOPCAST_MAX_EVENT_BYTES", str(16 * 1024 * 1024))
 
-    with pytest.raises(ConfigurationError, match="LOOPCAST_MAX_EVENT_BYTES.*less than or equal to 15728640"):
+    with pytest.raises(ConfigurationError, match=r"LOOPCAST_MAX_EVENT_BYTES.*less than or equal to 15728640"):
         load(ProducerSettings)
 
 
