@@ -8,6 +8,7 @@ from ingest_bench import Bench, event, tick
 from loopcast.broker.interface import Settlement
 from loopcast.errors import BrokerBlocked, BrokerError, BrokerUnavailable, InvalidType, LogMissing
 from loopcast.repeats import Repeats
+from loopcast.routing import partition_of
 from loopcast_producer import patience as patience_module
 from loopcast_producer.envelopes import Origin, cloudevent
 from loopcast_producer.numbering import Numbering
@@ -205,6 +206,21 @@ async def test_one_partition_in_trouble_tells_what_the_other_took():
     assert len(bench.clients[0].link.messages) == receipt.accepted
     assert 0 < receipt.accepted < 10
     assert 1 == receipt.invalid
+
+
+async def test_who_waits_in_vain_is_told_of_its_own_partition(monkeypatch):
+    """The reason is that of the partition the event went to, and a repeat's that of the first."""
+    monkeypatch.setattr(patience_module, "SWEEP_SECONDS", 0.01)
+    async with Bench(partitions=2, seconds=0.05) as bench:
+        for n in range(2):
+            item = event(experiment=next(str(e) for e in range(99) if partition_of(str(e), 2) == n))
+            _, first = bench.begin(item, named=True)
+            await tick()
+            bench.clients[n].link.blocked = "low on memory"
+            _, again = bench.begin(item, named=True)
+            errors = await asyncio.gather(first, again, return_exceptions=True)
+            bench.clients[n].link.blocked = None
+            assert [BrokerBlocked, BrokerBlocked] == list(map(type, errors))
 
 
 async def test_a_missing_log_takes_nothing():

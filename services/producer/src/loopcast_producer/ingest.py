@@ -27,8 +27,9 @@ Item = Event | InvalidEvent
 
 
 class Place(NamedTuple):
-    """Where an event's settlement will be: in what its publishing gives, at a position."""
+    """Where an event's settlement will be: in what its publishing gives, at a position, by a lane."""
 
+    lane: Lane
     settlements: asyncio.Future[list[Settlement]]
     position: int
 
@@ -127,26 +128,27 @@ class Ingest:
 
     def _send(self, batch: Batch, partition: int, indexes: list[int], *, named: bool) -> None:
         events = [event for i in indexes if isinstance(event := batch.items[i], Event)]
-        settlements = self._lanes[partition].send(events, number=not named)
-        for position, index in enumerate(indexes):
-            batch.places[index] = Place(settlements, position)
+        lane = self._lanes[partition]
+        settlements = lane.send(events, number=not named)
+        places = [Place(lane, settlements, position) for position in range(len(events))]
+        batch.places.update(zip(indexes, places, strict=True))
         if named:
-            keys = [_key(event) for event in events]
-            for position, key in enumerate(keys):
-                self._repeats.begin(key, Place(settlements, position))
-            settlements.add_done_callback(lambda done: self._remember(keys, done))
+            known = dict(zip(map(_key, events), places, strict=True))
+            for key, place in known.items():
+                self._repeats.begin(key, place)
+            settlements.add_done_callback(lambda _: self._remember(known))
 
-    def _remember(self, keys: list[str], settlements: asyncio.Future[list[Settlement]]) -> None:
-        for position, key in enumerate(keys):
-            if Place(settlements, position).error() is None:
+    def _remember(self, known: dict[str, Place]) -> None:
+        for key, place in known.items():
+            if place.error() is None:
                 self._repeats.confirm(key)
             else:
                 self._repeats.forget(key)
 
     async def _wait(self, batch: Batch) -> None:
-        for settlements in {place.settlements for place in batch.places.values()}:
+        for settlements, lane in {place.settlements: place.lane for place in batch.places.values()}.items():
             if not await self._patience.wait(settlements):
-                raise self._lanes[0].publisher.why_late(self._patience.seconds)
+                raise lane.publisher.why_late(self._patience.seconds)
 
 
 class TracedIngest(Ingest):
