@@ -87,6 +87,21 @@ async def test_a_request_that_does_not_come_is_given_up(server, sent):
     await until(lambda: not open_)
 
 
+@pytest.mark.parametrize("sent", [HEAD[:-4], HEAD, HEAD + b"half"])
+async def test_a_request_behind_another_is_given_up_too(server, sent):
+    """What begins in the same piece as the end of the request before is waited for no longer than any other."""
+    port, open_ = server
+    async with client(port) as (reader, writer):
+        writer.write(HEAD + b"0123456789" + sent)
+        await asyncio.wait_for(reader.readuntil(b"0123456789"), 10)
+        (connection,) = open_
+        assert connection._in_head or connection.is_arriving
+        problem = await refusal(reader)
+
+    assert (408, "urn:loopcast:problem:too-slow") == (problem["status"], problem["type"])
+    await until(lambda: not open_)
+
+
 async def test_a_trickle_is_given_up(server):
     """A byte now and then holds no connection for long."""
     port, _ = server

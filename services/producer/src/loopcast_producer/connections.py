@@ -112,7 +112,9 @@ class Connection(HeldBack):
             return
         self.server_state.total_requests += 1
         self.flow.resume_reading()
-        self._idle_since = self.loop.time()
+        # Where the next request has begun already, it is that one which is waited for.
+        if not self._arriving:
+            self._idle_since = self.loop.time()
 
     def read_again(self) -> None:
         """What is slow begins anew: the rest of the request may have been there all the time, unread."""
@@ -123,13 +125,17 @@ class Connection(HeldBack):
         if self.refused:
             return
         if not self._arriving:
-            self._arriving, self._began, self._received = True, self.loop.time(), 0
-            # Of this one's answer uvicorn may be the one to wait behind, and what was before it is long ago.
-            self._idle_since = float("inf")
+            self._begin()
         self._received += len(data)
         super().data_received(data)
         if self._arriving and self._in_head and self._received > MAX_HEAD_BYTES:
             self._refuse(head_too_large(MAX_HEAD_BYTES))
+
+    def on_message_begin(self) -> None:
+        """A request begins, maybe behind the one before in what came at once."""
+        if not self._arriving:
+            self._begin()
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """From here on it is the body that arrives."""
@@ -149,6 +155,11 @@ class Connection(HeldBack):
         """The request is there; the next one begins with its first byte."""
         self._arriving, self._in_head = False, True
         super().on_message_complete()
+
+    def _begin(self) -> None:
+        self._arriving, self._began, self._received = True, self.loop.time(), 0
+        # Of this one's answer uvicorn may be the one to wait behind, and what was before it is long ago.
+        self._idle_since = float("inf")
 
     def _is_short(self) -> bool:
         """Whether the request can be answered without ASGI; one that comes before the last is answered can not."""
