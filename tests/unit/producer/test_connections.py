@@ -120,6 +120,37 @@ async def test_a_trickle_is_given_up(server):
     assert 408 == problem["status"]
 
 
+async def test_a_client_that_falls_silent_is_given_up(server, monkeypatch):
+    """However much came quickly, and however long it may take by that: nobody is there any more."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.3)
+    port, open_ = server
+    async with client(port) as (reader, writer):
+        writer.write(HEAD.replace(b"10", b"99999") + b"x" * 50_000)
+        problem = await refusal(reader)
+
+    assert (408, "urn:loopcast:problem:too-slow") == (problem["status"], problem["type"])
+    assert "nothing more of it came" in problem["detail"]
+    await until(lambda: not open_)
+
+
+async def test_a_client_that_is_not_read_is_not_silent(server, monkeypatch):
+    """While its answer is made, or its body is not read, it is not the client that is waited for."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 30.0)
+    port, open_ = server
+    async with client(port) as (reader, writer):
+        writer.write(HEAD.replace(b"10", b"20") + b"0123456789")
+        await until(lambda: any(connection.is_arriving for connection in open_))
+        (connection,) = open_
+        connection.flow.pause_reading()
+        await asyncio.sleep(0.4)
+        writer.write(b"0123456789")
+        connection.flow.resume_reading()
+        answer = await asyncio.wait_for(reader.readuntil(b"0123456789" * 2), 10)
+
+    assert b"HTTP/1.1 202" == answer[:12]
+
+
 async def test_what_comes_quickly_enough_is_waited_for(server, monkeypatch):
     """A long body that keeps its rate is taken, however long it takes."""
     monkeypatch.setattr(patience, "LEAST_RATE", 100)

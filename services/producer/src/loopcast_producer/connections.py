@@ -23,7 +23,7 @@ from loopcast.patience import HeldBack, Unread
 from loopcast_producer.api import Api, takes
 from loopcast_producer.ending import EXTENSION, Ending
 from loopcast_producer.exchange import Exchange
-from loopcast_producer.problems import PROBLEM_JSON, Refusal, body_too_slow, head_too_large
+from loopcast_producer.problems import PROBLEM_JSON, Refusal, body_stopped, body_too_slow, head_too_large
 
 __all__ = ["Connection", "Connections"]
 
@@ -32,6 +32,14 @@ log = structlog.get_logger(__name__)
 MAX_HEAD_BYTES = 64 * 1024
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 2.0
+
+SILENT_SECONDS = 75.0
+"""
+After how long without a byte a request is given up, however much of it came before.
+
+By its rate alone, what came quickly may take its time: a client that died behind 63 MiB would hold the room for bodies
+for hours.
+"""
 
 SHORT_BYTES = 64 * 1024
 """A body up to this is waited for as a whole; what is longer is read piece by piece, with its flow controlled."""
@@ -87,7 +95,7 @@ class Connection(HeldBack):
         self._api = api
         self._arriving = True
         self._in_head = True
-        self._began = self.loop.time()
+        self._began = self._heard = self.loop.time()
         self._received = 0
         self._ending: Ending | None = None
         self.refused = False
@@ -118,13 +126,15 @@ class Connection(HeldBack):
 
     def read_again(self) -> None:
         """What is slow begins anew: the rest of the request may have been there all the time, unread."""
-        self._began = self.loop.time()
+        self._began = self._heard = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Count what comes."""
         if self.refused:
             return
-        if not self._arriving:
+        if self._arriving:
+            self._heard = self.loop.time()
+        else:
             self._begin()
         self._received += len(data)
         super().data_received(data)
@@ -157,7 +167,8 @@ class Connection(HeldBack):
         super().on_message_complete()
 
     def _begin(self) -> None:
-        self._arriving, self._began, self._received = True, self.loop.time(), 0
+        self._arriving, self._received = True, 0
+        self._began = self._heard = self.loop.time()
         # Of this one's answer uvicorn may be the one to wait behind, and what was before it is long ago.
         self._idle_since = float("inf")
 
@@ -176,10 +187,13 @@ class Connection(HeldBack):
 
     def look(self, now: float) -> None:
         """End it if its request comes too slowly, its answer is not taken, or nothing has come for long."""
-        # As long as an answer may take to be read.
-        allowed = patience.GRACE_SECONDS + self._received / patience.LEAST_RATE
-        if self._arriving and not self.refused and not self.is_owed and now - self._began > allowed:
-            self._refuse(body_too_slow(allowed))
+        if self._arriving and not self.refused and not self.is_owed:
+            # As long as an answer may take to be read.
+            allowed = patience.GRACE_SECONDS + self._received / patience.LEAST_RATE
+            if now - self._began > allowed:
+                self._refuse(body_too_slow(allowed))
+            elif now - self._heard > SILENT_SECONDS and not self.flow.read_paused:
+                self._refuse(body_stopped(SILENT_SECONDS))
         elif not self._arriving and now - self._idle_since > self.timeout_keep_alive and self.cycle.response_complete:
             self.transport.close()
         self._look_at_answers(now)

@@ -31,6 +31,7 @@ __all__ = [
     "Problem",
     "Refusal",
     "body_cut_off",
+    "body_stopped",
     "body_too_large",
     "body_too_slow",
     "broker_problem",
@@ -113,12 +114,16 @@ def body_cut_off(detail: str) -> Refusal:
 
 def body_too_slow(seconds: float) -> Refusal:
     """408: the request comes slower than is worth waiting for."""
-    return _refusal(
-        408,
-        "too-slow",
-        "The request came too slowly",
-        f"After {seconds:.0f} s it was not complete: send it again.",
-    )
+    return _too_slow(f"After {seconds:.0f} s it was not complete: send it again.")
+
+
+def body_stopped(seconds: float) -> Refusal:
+    """408: nothing more of the request comes."""
+    return _too_slow(f"For {seconds:.0f} s nothing more of it came: send it again.")
+
+
+def _too_slow(detail: str) -> Refusal:
+    return _refusal(408, "too-slow", "The request came too slowly", detail)
 
 
 def going_away() -> Refusal:
