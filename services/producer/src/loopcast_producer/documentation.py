@@ -66,10 +66,14 @@ class ProblemModel(BaseModel):
 
 
 TEXT: Schema = {"type": "string"}
+KEY = (
+    "Gives events without an id the same ones whenever the request is sent again. It is for one body: another one of "
+    "the same experiment, run and source under the same key is answered `duplicate`, and not published."
+)
 HEADERS: dict[str, tuple[Schema, str]] = {
     "Loopcast-Run": (RUN, "The run of events that name none."),
     "Loopcast-Source": (TEXT, "What the events come from; the run is derived from it where nothing names one."),
-    "Idempotency-Key": (TEXT, "Gives events without an id the same ones whenever the request is sent again."),
+    "Idempotency-Key": (TEXT, KEY),
     "traceparent": (TRACEPARENT, "The trace context of events that have none (W3C Trace Context)."),
     "tracestate": (TEXT, "What tracing vendors add to it; carried on where traceparent is."),
 }
