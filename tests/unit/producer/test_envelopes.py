@@ -152,6 +152,53 @@ def test_depth_is_counted_exactly(depth, objects):
             plain(raw)
 
 
+DIGITS = b"7" * 4300
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        DIGITS,
+        b"-" + DIGITS,
+        b"0." + DIGITS * 2,
+        DIGITS * 2 + b".5",
+        DIGITS + b"1e5",
+        b"1e-" + DIGITS * 2,
+        b"1E" + DIGITS * 2,
+        b'"' + DIGITS * 2 + b'"',
+        b'"\\",' + DIGITS * 2 + b'"',
+        b"[" + b",".join([b"123456789"] * 2000) + b"]",
+    ],
+)
+def test_what_python_parses_is_taken(number):
+    """Integers up to the bound, fractions, exponents and strings of any length are events that readers can read."""
+    raw = b'{"text":"a","n":' + number + b',"m":1}'
+    json.loads(raw)
+
+    assert raw == bytes(plain(raw).data)
+    assert b'{"n":' + number + b"}" == bytes(structured_data(b'{"n":' + number + b"}").data)
+
+
+@pytest.mark.parametrize("number", [DIGITS + b"1", b"-" + DIGITS + b"1", b"[1.5, " + DIGITS * 3 + b"]"])
+@pytest.mark.parametrize("before", range(0, 1100, 90))
+def test_an_integer_too_long_for_readers_is_refused(number, before):
+    """Wherever it stands: json.loads of a reader would refuse the whole event."""
+    raw = b'{"text":"' + b"x" * before + b'","n":' + number + b"}"
+    with pytest.raises(ValueError, match="digits"):
+        json.loads(raw)
+
+    for take in (plain, structured_data):
+        with pytest.raises(NotJson, match="more than 4,300 digits"):
+            take(raw)
+
+
+def structured_data(data):
+    """A CloudEvent of `data`, bytes as they are."""
+    return cloudevent(
+        b'{"specversion":"1.0","id":"1","source":"s","type":"t","data":' + data + b"}", HERE, max_bytes=MIB
+    )
+
+
 def depth_of(value):
     """What a parser has open at the most."""
     if not isinstance(value, dict | list):

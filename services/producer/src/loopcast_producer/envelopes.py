@@ -28,6 +28,9 @@ __all__ = ["MAX_DEPTH", "NotJson", "Origin", "cloudevent", "coerce_experiment", 
 MAX_DEPTH = 200
 """How deep an event may nest objects and arrays: JSON parsers of readers stop at a thousand, some earlier."""
 
+MAX_DIGITS = 4300
+"""How long an integer may be: Python parses no longer one (`sys.int_info.default_max_str_digits`)."""
+
 MAX_SUBJECT = 255
 KEPT_OF_A_LONG_ID = 200
 
@@ -35,6 +38,9 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """One deeper, and one back, as signed bytes."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
+_STRIDE = MAX_DIGITS // 8
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{%d,}+(?![.eE])" % (MAX_DIGITS + 1))
 _EMITTER = re.compile(r"[0-9a-f]{16}\Z")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 _ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
@@ -151,6 +157,7 @@ def _read_head(raw: bytes, max_bytes: int) -> _Head:
     except RecursionError:
         raise _too_deep() from None
     _check_text(raw)
+    _check_numbers(raw)
     return head
 
 
@@ -206,6 +213,16 @@ def _check_text(raw: bytes) -> None:
             raise NotJson(f"The event is not UTF-8: {error.reason} at byte {error.start}.") from None
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
         raise _too_deep()
+
+
+def _check_numbers(raw: bytes) -> None:
+    # Eight in a row of every so many bytes are digits where there is such a number: that costs next to nothing to see.
+    if len(raw) <= MAX_DIGITS or b"0" * 8 not in raw[::_STRIDE].translate(_AS_ZEROS):
+        return
+    if _LONG_INTEGER.search(_STRING.sub(b'""', raw)):
+        raise NotJson(
+            f"The event has an integer of more than {MAX_DIGITS:,} digits, too long for readers: send it as a string."
+        )
 
 
 def _depth(raw: bytes) -> int:
@@ -276,6 +293,7 @@ def cloudevent(raw: bytes, origin: Origin, *, max_bytes: int) -> Event:
     _check_size(raw, max_bytes)
     event = parse(_completed(raw, origin))
     _check_text(bytes(event.data))
+    _check_numbers(raw)
     if origin.experiment not in (None, event.experiment):
         raise InvalidExperiment(
             f"The event is of experiment {event.experiment[:60]!r} and was sent to {origin.experiment!r}: post it to "
