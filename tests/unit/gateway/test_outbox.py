@@ -1,5 +1,6 @@
 """The outbox: the same bytes, in few writes, and a limit that cannot close the same viewer for ever."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.protocol import CLIENT, OPEN
@@ -29,6 +30,24 @@ def test_what_goes_in_comes_out(steps):
     assert b"".join(put) == b"".join(taken)
     assert all(len(write) <= WRITE_BYTES or write in put for write in taken)
     assert b"" == outbox.take()
+
+
+@pytest.mark.parametrize("outbox", [Outbox(), LineOutbox()])
+def test_a_ping_behind_a_large_event_closes_nobody(outbox):
+    """What was sent is not too much because of a ping behind it; with an event behind it it is, and so are pongs."""
+    outbox.put_frame(b"ping")
+    assert not outbox.over(100, unsent=1000)
+    outbox.put(b"event")
+    assert outbox.over(100, unsent=1000)
+    outbox.take()
+    for _ in range(100):
+        outbox.put_frame(b"pong")
+    assert outbox.over(100, unsent=0)
+    outbox.take()
+
+    assert not outbox.over(100, unsent=1000)
+    outbox.put(b"event")
+    assert outbox.over(100, unsent=1000)
 
 
 def test_chunks_are_not_copied_one_by_one():

@@ -21,13 +21,14 @@ class Outbox:
 
     The limit counts what waits here and what the socket was given and has not sent. Bytes with nothing waiting behind
     them are never too much: a viewer that had read everything may be sent any one event, however large, or it would be
-    closed for that event again each time it came back.
+    closed for that event again each time it came back. A ping behind it is no reason either.
     """
 
-    __slots__ = ("_chunks", "size")
+    __slots__ = ("_chunks", "_control", "size")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
+        self._control = 0
         self.size = 0
         """How many bytes wait here."""
 
@@ -38,7 +39,8 @@ class Outbox:
 
     def put_frame(self, frame: bytes) -> None:
         """Add a finished WebSocket frame, which a control frame is whatever the chunks are."""
-        self.put(frame)
+        Outbox.put(self, frame)
+        self._control += len(frame)
 
     def put_first(self, chunk: bytes) -> None:
         """Add `chunk` in front of the others; chunks are whole frames."""
@@ -51,7 +53,7 @@ class Outbox:
         if self.size <= WRITE_BYTES:
             taken = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
-            self.size = 0
+            self.size = self._control = 0
             return taken
         count, size = 1, len(chunks[0])
         while count < len(chunks) and size + len(chunks[count]) <= WRITE_BYTES:
@@ -64,12 +66,15 @@ class Outbox:
 
     def over(self, limit: int, *, unsent: int) -> bool:
         """Whether the viewer has left too much unread; `unsent` is what the socket was given and has not sent."""
-        return self.size > 0 and self.size + unsent > limit
+        if self.size <= self._control:
+            # Pings and pongs alone: no more than the limit of these either, from one who sends pings and reads nothing.
+            return self.size > limit
+        return self.size + unsent > limit
 
     def clear(self) -> None:
         """Forget everything."""
         self._chunks.clear()
-        self.size = 0
+        self.size = self._control = 0
 
 
 class LineOutbox(Outbox):
@@ -93,7 +98,7 @@ class LineOutbox(Outbox):
     def put_frame(self, frame: bytes) -> None:
         """Add a finished WebSocket frame behind the lines that came before it."""
         self._seal()
-        super().put(frame)
+        super().put_frame(frame)
 
     def take(self) -> bytes:
         """As :meth:`Outbox.take`."""
