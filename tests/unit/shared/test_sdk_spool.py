@@ -236,13 +236,13 @@ def test_nobody_takes_the_spool_of_a_process_that_lives(tmp_path):
     mine = folder(tmp_path)
     mine.segment(1).append(b"mine")
 
-    assert [] == left_over(tmp_path, BASE)
+    assert [] == list(left_over(tmp_path, BASE))
     mine.close(remove=False)
-    assert [] == left_over(tmp_path, "http://127.0.0.1:2")
+    assert [] == list(left_over(tmp_path, "http://127.0.0.1:2"))
     (held,) = left_over(tmp_path, BASE)
-    assert [] == left_over(tmp_path, BASE)
+    assert [] == list(left_over(tmp_path, BASE))
     held.close(remove=True)
-    assert [] == left_over(tmp_path, BASE)
+    assert [] == list(left_over(tmp_path, BASE))
 
 
 def test_the_folder_is_the_users_alone(tmp_path):
@@ -262,7 +262,7 @@ def test_a_spool_of_a_newer_or_broken_kind_is_left_alone(tmp_path):
         (path / "lock").touch()
         (path / "about.json").write_text(about)
 
-    assert [] == left_over(tmp_path, BASE)
+    assert [] == list(left_over(tmp_path, BASE))
     assert 3 == len(list(tmp_path.iterdir()))
 
 

@@ -124,7 +124,7 @@ def test_only_its_own_unfinished_folders_are_tidied_up(tmp_path):
     for path in (mine, dead):
         path.mkdir()
         os.utime(path, (0, 0))
-    left_over(tmp_path, BASE)
+    list(left_over(tmp_path, BASE))
 
     assert [mine] == list(tmp_path.iterdir())
 
@@ -254,15 +254,17 @@ from loopcast.sdk.folder import left_over, make_folder
 root, base = Path({str(tmp_path)!r}), {BASE!r}
 transport = LoopcastTransport(base, "e", spool=root)
 {make}
-held = left_over(root, base)
+held = list(left_over(root, base))
 assert len(held) == 2, held
 if os.fork() == 0:
     os.close(1), os.close(2)
+    (root / "began").touch()
     while not os.path.exists(root / "end"): time.sleep(0.02)
+while not os.path.exists(root / "began"): time.sleep(0.02)
 os._exit(0)
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
-    held = left_over(tmp_path, BASE)
+    held = list(left_over(tmp_path, BASE))
     (tmp_path / "end").touch()
 
     assert 2 == len(held)

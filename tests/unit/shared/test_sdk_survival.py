@@ -11,7 +11,11 @@ import pytest
 from scripted import ScriptedProducer
 
 from loopcast import LoopcastTransport
+from loopcast.sdk.configuration import resolve
+from loopcast.sdk.inheritance import make_for
 from loopcast.sdk.run_memory import MAX_LOOPS, RunMemory
+from loopcast.sdk.spool import Spool
+from loopcast.sdk.stamping import Stamper
 
 
 @pytest.fixture
@@ -96,6 +100,74 @@ def test_a_left_over_that_is_refused_waits_and_holds_up_nobody(producer, spool):
 
     assert (3, 0) == (transport.stats.accepted, transport.stats.inherited)
     assert 1 == len(list(spool.glob("*.spool")))
+
+
+def leave(producer, experiment="e", *, events=1):
+    """A process that dies with so many events for `producer` undelivered; the folder of its spool."""
+    spool = Path(os.environ["LOOPCAST_SPOOL_DIR"])
+    before = set(spool.glob("*.spool"))
+    made = make_for(resolve(producer.url, experiment, None, None, None, environ=os.environ, folder=spool))
+    left = Spool(1_000_000, "drop_oldest", made)
+    stamper = Stamper(experiment, "dead")
+    for n in range(events):
+        left.append(stamper.stamp({"n": n}))
+    left.forget()
+    (folder,) = set(spool.glob("*.spool")) - before
+    return folder
+
+
+def test_many_left_overs_need_few_files(producer, spool):
+    """Left-overs are opened one at a time: a process that may open few files sends them all, and loses none."""
+    for _ in range(40):
+        leave(producer)
+    program = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+from loopcast import LoopcastTransport
+t = LoopcastTransport({producer.url!r}, 'e', 'r')
+t.send({{'n': 'own'}})
+report = t.close(20)
+assert report.complete and report.stats.inherited == 40, report
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert (0, 41) == (done.returncode, len({event["id"] for event in events(producer)})), done.stderr
+    assert [] == list(spool.glob("*.spool"))
+
+
+def test_a_left_over_that_cannot_be_read_is_kept(producer, spool, monkeypatch, caplog):
+    """A disk that does not give what a dead process left holds up nobody; it is said, and sent when the disk does."""
+    monkeypatch.setattr("loopcast.sdk.inheritance.INHERIT_SECONDS", 0.1)
+    segment = leave(producer, events=3) / "00000001.events"
+    segment.rename(spool / "aside")
+    segment.mkdir()
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"n": "own"})
+    assert transport.flush(10).complete
+    assert (1, 0) == (transport.stats.accepted, transport.stats.inherited)
+    assert "What a dead process left is kept" in caplog.text
+
+    segment.rmdir()
+    (spool / "aside").rename(segment)
+    wait_for(lambda: transport.stats.inherited == 3)
+    assert transport.close(10).complete
+    assert [] == list(spool.glob("*.spool"))
+
+
+def test_what_is_refused_is_tried_less_and_less_often(producer, spool, monkeypatch):
+    """One refusal of another experiment's events stands for all that are left of it, and each is believed longer."""
+    monkeypatch.setattr("loopcast.sdk.inheritance.INHERIT_SECONDS", 0.05)
+    for _ in range(5):
+        leave(producer, "other")
+    producer.script = [lambda batch: 403 if batch[0]["experimentid"] == "other" else 202] * 1000
+    transport = LoopcastTransport(producer.url, "mine", "r")
+    transport.send({})
+    wait_for(lambda: transport.stats.retries >= 3)
+    time.sleep(1.0)
+    transport.close(5)
+
+    assert 3 <= transport.stats.retries <= 7
+    assert 5 == len(list(spool.glob("*.spool")))
 
 
 def test_another_producer_gets_none_of_it(producer, spool):

@@ -39,14 +39,21 @@ def _survey(root: Path) -> list[dict[str, object]]:
             "dropped": read_cursor(path).dropped,
         }
         if folder is not None:
-            left = Spool.recover(folder)
-            lying["events"] = len(left)
-            left.forget()
+            try:
+                left = Spool.recover(folder)
+            except OSError as error:
+                lying["error"] = f"{type(error).__name__}: {error}"
+                folder.close(remove=False)
+            else:
+                lying["events"] = len(left)
+                left.forget()
         found.append(lying)
     return found
 
 
 def _line(lying: dict[str, object]) -> str:
     state = "in use" if lying["alive"] else f"left over, {lying['events']} events"
+    if "error" in lying:
+        state = f"left over, cannot be read: {lying['error']}"
     dropped = f", {lying['dropped']} dropped because it was full" if lying["dropped"] else ""
     return f"{lying['url']} {lying['experiment']} (process {lying['pid']}, {state}, {lying['bytes']} bytes{dropped})"

@@ -21,6 +21,7 @@ import secrets
 import shutil
 import struct
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -152,23 +153,36 @@ def make_folder(root: Path, about: dict[str, object]) -> SpoolFolder:
     return SpoolFolder(root / f"{name}{SUFFIX}", lock, about)
 
 
-def left_over(root: Path, base: str) -> list[SpoolFolder]:
-    """The folders of dead processes whose events go to the producer at `base`, oldest first, now held by this one."""
-    found = []
+def left_over(root: Path, base: str, wants: Callable[[str, str], bool] | None = None) -> Iterator[SpoolFolder]:
+    """
+    The folders of dead processes whose events go to the producer at `base`, oldest first.
+
+    Each is held by this process from the moment in which it is asked for, the next one only then.
+
+    Args:
+        root: where they lie.
+        base: the producer's address.
+        wants: asked for each, by its name and the path that its events are posted to, before it is held; None for all.
+
+    Raises:
+        OSError: `root` cannot be read.
+    """
+    _tidy(root)
     for path in sorted(root.glob(f"*{SUFFIX}")) if root.is_dir() else ():
         about = _about(path)
-        if about.get("base") != base or not str(about.get("path")).startswith("/"):
+        posted = str(about.get("path"))
+        if about.get("base") != base or not posted.startswith("/"):
+            continue
+        if wants is not None and not wants(path.name, posted):
             continue
         try:
             lock = _hold(path / "lock", 0)
         except OSError:  # Its process lives, another sends it, or it is gone.
             continue
         if path.is_dir():
-            found.append(SpoolFolder(path, lock, about))
+            yield SpoolFolder(path, lock, about)
         else:
             _release(lock)
-    _tidy(root)
-    return found
 
 
 def everything(root: Path) -> list[tuple[Path, dict[str, object], SpoolFolder | None]]:

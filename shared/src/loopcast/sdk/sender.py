@@ -11,10 +11,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
 
 from loopcast.sdk.counters import FULL, Complaints
 from loopcast.sdk.heart import Heart
+from loopcast.sdk.inheritance import Inheritance
 from loopcast.sdk.post import Post
 from loopcast.sdk.spool import Batch, Spool
 from loopcast.sdk.verdicts import Again, Delivered, Split, Verdict, pause
@@ -30,8 +30,6 @@ LINGER_SECONDS = 0.01
 FAULT_SECONDS = 1.0
 SYNC_SECONDS = 0.5
 """What waits for longer is forced to the disk."""
-INHERIT_SECONDS = 60.0
-"""How often a process that has nothing to send looks for spools that others left."""
 
 
 class Sender:
@@ -43,7 +41,7 @@ class Sender:
         path: where its events are posted.
         lock: a condition, notified whenever something was dealt with.
         post: used by this thread alone.
-        inherit: takes over the spools of dead processes: pairs of a path and a spool.
+        inheritance: the spools of dead processes.
         heart: says which runs live.
     """
 
@@ -54,18 +52,21 @@ class Sender:
         lock: threading.Condition,
         post: Post,
         *,
-        inherit: Callable[[], Sequence[tuple[str, Spool]]],
+        inheritance: Inheritance,
         heart: Heart,
     ) -> None:
         self._own = spool
         self._path = path
         self._lock = lock
         self._post = post
-        self._inherit = inherit
+        self._inheritance = inheritance
         self._heart = heart
         self._inherited: list[tuple[str, Spool]] = []
-        self._look = float("-inf")
-        self._looked = False
+        """In hand: one of this experiment and one of another at most."""
+        self._asking = False
+        """Whether there may be one more of this experiment."""
+        self._is_heir: bool | None = None
+        """Whether there is one of this experiment, None before the first look. Guarded by the lock."""
         self._most = BATCH_EVENTS
         """How many go in one request: fewer where a request takes long, until it does not."""
         self._complaints = Complaints()
@@ -99,7 +100,7 @@ class Sender:
 
     def look(self) -> None:
         """Look for spools that others left now, and send those before anything else. The caller holds the lock."""
-        self._look = float("-inf")
+        self._inheritance.hasten()
         self.wake()
 
     @property
@@ -107,7 +108,7 @@ class Sender:
         """Whether events of a dead process of this experiment come first, as far as is known."""
         if self._thread is None or not self._thread.is_alive():
             return False
-        return not self._looked or any(path == self._path for path, _ in list(self._inherited))
+        return self._is_heir is not False
 
     def hurry(self) -> None:
         """Do not linger any more: somebody waits."""
@@ -155,11 +156,7 @@ class Sender:
             self._close()
 
     def _step(self) -> None:
-        now = time.monotonic()
-        if now >= self._look:
-            self._look = now + INHERIT_SECONDS
-            self._inherited += self._inherit()
-            self._tell_of_inheritance(looked=True)
+        self._look_for_inheritance()
         if self._own.error or self._own.dropped > self._told:
             self._complain()
         path, spool = next((s for s in self._inherited if s[0] == self._path), (self._path, self._own))
@@ -168,22 +165,44 @@ class Sender:
             self._deliver(path, spool, batch)
         elif spool is not self._own:
             self._finish(path, spool)
-        elif self._inherited:
+        elif self._inherited or self._inherit(self._inheritance.other()):
             self._send_for_others()
         else:
             self._rest()
         self._heart.beat(self._lock, self._post)
 
+    def _look_for_inheritance(self) -> None:
+        """Take over the next spool of this experiment, where there is one and none is in hand."""
+        self._asking = self._inheritance.look(time.monotonic()) or self._asking
+        if not self._asking or any(path == self._path for path, _ in self._inherited):
+            return
+        self._asking = self._inherit(self._inheritance.own())
+        with self._lock:
+            self._is_heir = self._asking
+            self._lock.notify_all()
+
+    def _inherit(self, found: tuple[str, Spool] | None) -> bool:
+        if self._inheritance.fault:
+            self._complain(f"What a dead process left is kept and tried later, {self._inheritance.fault}.")
+            self._inheritance.fault = ""
+        if found is not None:
+            self._inherited.append(found)
+        return found is not None
+
     def _send_for_others(self) -> None:
         """One batch of another experiment, while this one has nothing to send; given up until later where it fails."""
         path, spool = self._inherited[0]
         batch = self._next_batch(spool)
-        if batch is None or not self._deliver(path, spool, batch, patient=False):
+        if batch is None:
+            self._finish(path, spool)
+        elif self._deliver(path, spool, batch, patient=False):
+            self._inheritance.went_well(path)
+        else:
+            self._inheritance.put_off(path)
             self._finish(path, spool)
 
     def _finish(self, path: str, spool: Spool) -> None:
         self._inherited.remove((path, spool))
-        self._tell_of_inheritance()
         if spool.damaged:
             self._complain(f"{spool.damaged} bytes of a dead process's spool were damaged.")
         if spool.dropped and not len(spool):
@@ -193,17 +212,13 @@ class Sender:
                 self.inherited_dropped += spool.dropped
         spool.close()
 
-    def _tell_of_inheritance(self, *, looked: bool = False) -> None:
-        with self._lock:
-            self._looked = self._looked or looked
-            self._lock.notify_all()
-
     def _rest(self) -> None:
         with self._lock:
             self.idle = not self._own.waiting
             if not self.idle:
                 return
-        self._gate.acquire(timeout=min(self._heart.until(time.monotonic()), INHERIT_SECONDS))
+        now = time.monotonic()
+        self._gate.acquire(timeout=min(self._heart.until(now), self._inheritance.until(now)))
 
     def _next_batch(self, spool: Spool) -> Batch | None:
         with self._lock:

@@ -253,17 +253,23 @@ class Spool:
         The spool that another process left in `folder`.
 
         A tail that it tore by dying in the middle of a write is cut; damage before that is counted in `damaged`.
+
+        Raises:
+            OSError: a segment cannot be opened or read now. Nothing is lost by it: `folder` is as it was, still held.
         """
         spool = cls(0, "drop_newest")
         spool._folder = folder
         number, offset, spool.dropped = folder.read_cursor()
+        opened: list[Segment] = []
         for found in folder.numbers():
             try:
                 segment = folder.segment(found)
+                opened.append(segment)
                 content = segment.read(0, segment.size)
             except OSError:
-                spool.damaged += 1
-                continue
+                for unused in opened:
+                    unused.close()
+                raise
             start = min(offset, segment.size) if found == number else 0
             if SET_ASIDE < found < number:
                 segment.delete()

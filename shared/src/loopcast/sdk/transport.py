@@ -246,7 +246,7 @@ class LoopcastTransport:
     def _begin(self) -> None:
         """Everything that a fork's child needs new."""
         from loopcast.sdk.heart import Heart
-        from loopcast.sdk.inheritance import inherit, make_for
+        from loopcast.sdk.inheritance import Inheritance, make_for
         from loopcast.sdk.post import Post
         from loopcast.sdk.sender import Sender
         from loopcast.sdk.spool import Spool
@@ -264,7 +264,7 @@ class LoopcastTransport:
         heart = Heart(settings.path, self._stampers)
         post = Post(settings)
         self._sender = Sender(
-            self._spool, settings.path, self._lock, post, inherit=lambda: inherit(settings), heart=heart
+            self._spool, settings.path, self._lock, post, inheritance=Inheritance(settings), heart=heart
         )
 
     def _take(self, event: object, stamper: Stamper, named: dict[str, Any] | None = None) -> None:
