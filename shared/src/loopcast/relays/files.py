@@ -69,6 +69,7 @@ class FileRelay:
         self._end = 0
         self._read: deque[Line] = deque()
         self._at_end = False
+        self._is_saved = True
         self._when = 0
         self.last = time.monotonic()
         """When the last event came."""
@@ -101,7 +102,12 @@ class FileRelay:
         return self._at_end and self._follower.is_gone and time.monotonic() - self.last > GONE_SECONDS
 
     def step(self) -> int:
-        """Relay the next lines, and say how many those were; 0 where there are none now or the spool has no room."""
+        """
+        Relay the next lines, and say how many those were; 0 where there are none now or the spool has no room.
+
+        Raises:
+            OSError: the place cannot be written down, or the file not be opened; it is to be tried again.
+        """
         if self._transport.room < LITTLE_ROOM:
             self._follower.look()
             return 0
@@ -118,9 +124,11 @@ class FileRelay:
             done += 1
         if done:
             self.last = time.monotonic()
-            self.save()
+            self._is_saved = False
         elif not self._read:
             self._end = self._follower.offset
+        if not self._is_saved:
+            self.save()
         return done
 
     def save(self) -> None:
@@ -130,6 +138,7 @@ class FileRelay:
         Not while some wait in memory, because no disk takes them: the file still has those, where they would be lost.
         """
         if self._place is None or not self._transport.is_durable:
+            self._is_saved = self._place is None
             return
         self._transport.sync()
         self._place.write(
@@ -141,6 +150,7 @@ class FileRelay:
                 "path": os.fspath(self._path),
             }
         )
+        self._is_saved = True
 
     def close(self, *, forget: bool = False) -> None:
         """Let go of the file; with `forget`, it is gone for good."""

@@ -8,6 +8,7 @@ that name is begun with.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -24,6 +25,8 @@ TAIL_BYTES = 256
 HEAD_BYTES = 256
 """By its first bytes a copy of a file that was read is told from one that was not."""
 MAX_HEADS = 50
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+"""These say nothing of the file: it is there all the same."""
 CLOCK_NS = 20_000_000
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 QUIET_POLLS = 3
@@ -169,7 +172,9 @@ class Follower:
         self.close()
         try:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
             return False
         status = os.fstat(self._file)
         self._identity = (status.st_dev, status.st_ino)

@@ -34,7 +34,13 @@ class JsonlSource:
         self._relay = FileRelay(
             transport, path.absolute(), root, from_end=from_end, counts=self.counts, run=run, alive=self._alive
         )
-        if not self._relay.open():
+        is_mine = False
+        try:
+            is_mine = self._relay.open()
+        finally:
+            if not is_mine:
+                self._relay.close()
+        if not is_mine:
             raise OSError(f"{path} is followed by another relay to the same experiment")
 
     def step(self) -> int:

@@ -8,6 +8,7 @@ hold all there is, in order, one file an instance. Beside each lies `<instance>.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -17,16 +18,19 @@ from typing import TYPE_CHECKING
 from loopcast.relays.files import FileRelay
 from loopcast.relays.following import QUIET_POLLS
 from loopcast.relays.lines import Counts
+from loopcast.sdk.counters import Complaints
 
 if TYPE_CHECKING:
     from loopcast.sdk.transport import LoopcastTransport
 
 __all__ = ["LittleLoopsSource", "is_past", "running_folder"]
 
+log = logging.getLogger("loopcast")
+
 SUFFIX = ".events.jsonl"
 SCAN_SECONDS = 0.2
 HELD_SECONDS = 1.0
-"""How often a file that another relay follows is asked for: that one may end."""
+"""How often a file is tried that another relay follows, which may end, or that the disk does not let be followed."""
 BEGINNING_SECONDS = 10.0
 
 
@@ -60,6 +64,7 @@ class LittleLoopsSource:
         self._scanned = False
         self._relays: dict[Path, FileRelay] = {}
         self._held: dict[Path, float] = {}
+        self._complaints = Complaints()
         self._scan_at = float("-inf")
 
     def step(self) -> int:
@@ -70,7 +75,12 @@ class LittleLoopsSource:
             self._scan_at = now + SCAN_SECONDS
         done = 0
         for path, relay in list(self._relays.items()):
-            done += relay.step()
+            if now < self._held.get(path, 0.0):
+                continue
+            try:
+                done += relay.step()
+            except OSError as error:
+                self._put_off(path, error, now)
             if relay.is_over:
                 relay.close(forget=True)
                 del self._relays[path]
@@ -104,13 +114,22 @@ class LittleLoopsSource:
                 counts=self.counts,
                 alive=lambda path=path: process_of(path),  # type: ignore[misc]
             )
-            if relay.open():
-                self._relays[path] = relay
-            else:
-                relay.close()
+            try:
+                if relay.open():
+                    self._relays[path] = relay
+                    continue
                 self._held[path] = now + HELD_SECONDS
+            except OSError as error:
+                self._put_off(path, error, now)
+            relay.close()
         # What comes from now on is new.
         self._scanned = True
+
+    def _put_off(self, path: Path, error: OSError, now: float) -> None:
+        """One file's trouble is no other's: they go on, and it is tried again soon."""
+        self._held[path] = now + HELD_SECONDS
+        if self._complaints.may_speak(now):
+            log.warning("loopcast: %s: %s; it is tried again", path, error)
 
 
 def is_past(events: Path) -> bool:

@@ -73,7 +73,12 @@ class Place:
             OSError: the disk does not take it; what was written before stands.
         """
         new = self._path.with_suffix(f".{os.getpid()}.new")
-        new.write_text(json.dumps({"version": VERSION, "key": self._key, **memory}))
+        text = json.dumps({"version": VERSION, "key": self._key, **memory})
+        try:
+            new.write_text(text)
+        except FileNotFoundError:  # Somebody tidied up.
+            new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new.write_text(text)
         new.replace(self._path)
 
     def release(self, *, forget: bool = False) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from loopcast import LoopcastTransport
 from loopcast.relays.following import QUIET_POLLS
 from loopcast.relays.jsonl import JsonlSource
 from loopcast.relays.little_loops import LittleLoopsSource, is_past, process_of, running_folder
+from loopcast.relays.places import Place
 from loopcast.repeats import Repeats
 
 
@@ -401,6 +403,99 @@ def test_what_is_left_of_a_deleted_file_is_counted(producer, tmp_path):
     assert transport.close(10).complete
 
     assert 1 == source.counts.lost
+
+
+def full_disk_for(monkeypatch, method, path):
+    """Have places of `path` alone fail."""
+    original = getattr(Place, method)
+
+    def fails(place, *arguments):
+        if str(path) in place._key:
+            raise OSError(28, "No space left on device")
+        return original(place, *arguments)
+
+    monkeypatch.setattr(Place, method, fails)
+
+
+@pytest.mark.parametrize("method", ["hold", "write"])
+def test_one_files_trouble_is_no_others(producer, tmp_path, monkeypatch, caplog, method):
+    """A file whose place cannot be kept is said and tried again; the others go on, and nothing piles up meanwhile."""
+    monkeypatch.setattr("loopcast.relays.little_loops.HELD_SECONDS", 0.0)
+    folder = running_folder(tmp_path)
+    for n, name in enumerate("abc"):
+        make(folder, name, n)
+    transport = LoopcastTransport(producer.url, "e")
+    source = LittleLoopsSource(transport, folder, tmp_path, from_end=lambda _: False)
+    with monkeypatch.context() as patch:
+        full_disk_for(patch, method, folder / "a.events.jsonl")
+        steps(source, 30)
+        make(folder, "c", 3)
+        steps(source, 30)
+        others, sources = source.counts.relayed, len(transport._stampers)
+    steps(source)
+    source.close()
+    assert transport.close(10).complete
+
+    assert (3, 3) == (others, sources)
+    assert [0, 1, 2, 3] == sorted(delivered(producer))
+    (said,) = {record.getMessage() for record in caplog.records}
+    assert "a.events.jsonl" in said
+    assert "No space left on device; it is tried again" in said
+
+
+def test_a_place_that_could_not_be_written_is_later(producer, tmp_path, monkeypatch):
+    """A place that a full disk did not take is written when there is room, without a new line: nothing is repeated."""
+    path = tmp_path / "f.jsonl"
+    append(path, 1)
+    relay = Relay(producer, path, tmp_path)
+    with monkeypatch.context() as patch:
+        full_disk_for(patch, "write", path)
+        with pytest.raises(OSError, match="No space"):
+            relay.source.step()
+    relay.source.step()
+    relay.kill()
+    append(path, 2)
+    Relay(producer, path, tmp_path).settle().stop()
+
+    assert [[1], [2]] == [[data["n"] for data in batch] for batch in producer.taken]
+
+
+def test_places_that_somebody_tidied_up_are_made_again(producer, tmp_path):
+    """The folder of places is deleted under a relay: it goes on, and so does the next."""
+    path = tmp_path / "f.jsonl"
+    append(path, 1)
+    relay = Relay(producer, path, tmp_path).settle()
+    shutil.rmtree(tmp_path / "places")
+    append(path, 2)
+    relay.settle().stop()
+    append(path, 3)
+    Relay(producer, path, tmp_path).settle().stop()
+
+    assert [1, 2, 3] == delivered(producer)
+
+
+def test_a_process_with_too_many_open_files(producer, tmp_path, monkeypatch):
+    """No file can be opened for a while: that says nothing of the file, and costs no line and no place."""
+    path = tmp_path / "f.jsonl"
+    append(path, 1)
+    Relay(producer, path, tmp_path).settle().stop()
+    append(path, 2)
+    original = os.open
+
+    def exhausted(name, *arguments, **options):
+        if str(name) == str(path):
+            raise OSError(24, "Too many open files")
+        return original(name, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("loopcast.relays.following.os.open", exhausted)
+        with pytest.raises(OSError, match="Too many open files"):
+            Relay(producer, path, tmp_path)
+    relay = Relay(producer, path, tmp_path).settle()
+    relay.stop()
+
+    assert 0 == relay.source.counts.lost
+    assert [1, 2] == delivered(producer)
 
 
 def test_what_was_there_before_may_be_passed_over(producer, tmp_path):
