@@ -4,8 +4,9 @@ import asyncio
 import json
 
 import pytest
-from ingest_bench import Bench, tick
+from ingest_bench import Bench, event, tick
 
+from loopcast.broker.interface import Settlement
 from loopcast.metrics import Metrics
 from loopcast_producer import lanes, redis_channel
 from loopcast_producer.instruments import RedisInstruments
@@ -25,7 +26,7 @@ class Heard:
             amqp_url="amqp://127.0.0.1:1/",
             max_event_bytes=1_000_000,
         )
-        self.say("events:loopcast", self.channel._me)
+        self.say("events:loopcast", self.channel._turns.beginning)
 
     def say(self, channel, *messages):
         for message in messages:
@@ -118,3 +119,23 @@ async def test_a_task_that_dies_begins_again(bench, monkeypatch):
         await asyncio.wait_for(heard.channel._idle.wait(), 5)
 
     assert (1, [True]) == (heard.count("accepted"), died)
+
+
+async def test_a_backlog_larger_than_the_window_is_published_beside_other_events():
+    """There is always an event of somebody else in the window, so it is never empty."""
+    others = []
+    async with Bench(window_bytes=3 * 1024 * 1024) as bench:
+        heard = Heard(bench)
+        async with heard.channel.running():
+            heard.say("events", *(message(n, text="x" * 10_000) for n in range(400)))
+            for _ in range(200):
+                others.append(bench.begin(event(None, run="other"))[1])
+                await tick()
+                bench.link.settled(len(bench.link.messages) - 1, True, Settlement.CONFIRMED)
+                await asyncio.sleep(0.01)
+                if heard.channel._idle.is_set():
+                    break
+        bench.link.confirm()
+        await asyncio.gather(*others)
+
+    assert 400 == heard.count("accepted")

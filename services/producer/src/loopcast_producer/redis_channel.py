@@ -4,7 +4,8 @@ Events from a Redis channel, as PromptLooper publishes them: `LOOPCAST_PRODUCER_
 Redis keeps nothing for a subscriber that is away, so every replica listens all the time, and one of them publishes what
 it hears: the one that holds a lease in the broker. It says so on a second channel, and because Redis gives all its
 subscribers every message in one order, that is an exact border: the one before stops there, the new one begins there.
-While the broker is away nobody holds a lease, and the last one goes on listening and keeps what it hears.
+While the broker is away nobody holds a lease, and the last one goes on listening and keeps what it hears; one that
+comes back to Redis meanwhile claims what comes from then on (:mod:`loopcast_producer.turns`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -31,12 +31,15 @@ from loopcast_producer.envelopes import Origin, loop_event
 from loopcast_producer.ingest import Ingest, Item
 from loopcast_producer.instruments import RedisInstruments
 from loopcast_producer.receipt import Receipt
+from loopcast_producer.turns import Turns
 
 __all__ = ["RedisChannel"]
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+BATCH_BYTES = 1024 * 1024
+"""What is larger than the window would wait until that is empty, which beside others' events may be never."""
 KEPT_BYTES = 64 * 1024 * 1024
 """What is kept of messages that the broker does not take; beyond it the newest are dropped, and counted."""
 LEASE_SECONDS = 2.0
@@ -76,12 +79,10 @@ class RedisChannel:
         self._amqp_url = amqp_url
         self._max_event_bytes = max_event_bytes
         self._origin = Origin(source=f"redis:{channel}")
-        self._me = new_emitter()
+        self._turns = Turns(new_emitter(), KEPT_BYTES)
         self._client: Redis | None = None
         self._lease: Lease | None = None
-        self._active = False
-        self._kept: deque[bytes] = deque()
-        self._kept_bytes = 0
+        self._is_broker_away = False
         self._some = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -106,7 +107,8 @@ class RedisChannel:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HAND_OVER_SECONDS):
                 await self._inactive.wait()
-        self._is_active(False)
+        self._turns.begin(False)
+        self._look()
         await self._idle.wait()
 
     async def _go_on(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -148,9 +150,11 @@ class RedisChannel:
                     pass
         self._client = client
         self._instruments.connected(True)
-        self._is_active(self._lease is not None)
+        self._turns.come_back(leased=self._lease is not None)
+        self._look()
         log.info("redis_connected", channel=self._channel)
         await self._announce()
+        await self._claim()
 
     async def _hear(self, pubsub: PubSub) -> None:
         loop = asyncio.get_running_loop()
@@ -159,33 +163,36 @@ class RedisChannel:
             message = await pubsub.get_message(timeout=SILENT_SECONDS)
             if message is not None:
                 heard = loop.time()
-                if message["type"] == "message":
-                    self._take(message["channel"], message["data"])
+                if message["type"] == "message" and self._take(message["channel"], message["data"]):
+                    await self._say(self._turns.holding)
             elif loop.time() - heard > 2.5 * SILENT_SECONDS:
                 raise TimeoutError(f"Redis was silent for {2.5 * SILENT_SECONDS:g} s")
             else:
                 await pubsub.ping()
 
-    def _take(self, channel: bytes, data: bytes) -> None:
+    def _take(self, channel: bytes, data: bytes) -> bool:
+        """Whether it has to be answered that this replica holds the lease."""
+        answer = False
         if channel == self._border.encode():
-            self._is_active(data == self._me.encode())
-        elif self._active and self._kept_bytes + len(data) > KEPT_BYTES:
+            answer = self._turns.hear_of_turns(data.decode("utf-8", "replace"), leased=self._lease is not None)
+        elif not self._turns.hear(data):
             self._instruments.heard("dropped")
-        elif self._active:
-            self._kept.append(data)
-            self._kept_bytes += len(data)
+        self._look()
+        return answer
+
+    def _look(self) -> None:
+        """Wake and tell whoever waits for what has changed."""
+        active = self._turns.active
+        if active == self._inactive.is_set():
+            log.info("redis_channel_taken" if active else "redis_channel_left", channel=self._channel)
+            (self._inactive.clear if active else self._inactive.set)()
+            self._instruments.active(active)
+        if len(self._turns):
             self._idle.clear()
             self._some.set()
-
-    def _is_active(self, active: bool) -> None:
-        if active != self._active:
-            log.info("redis_channel_taken" if active else "redis_channel_left", channel=self._channel)
-        self._active = active
-        if active:
-            self._inactive.clear()
         else:
-            self._inactive.set()
-        self._instruments.active(active)
+            self._some.clear()
+            self._idle.set()
 
     async def _hold(self) -> None:
         while not self._leaving.is_set():
@@ -193,10 +200,14 @@ class RedisChannel:
                 lease = await Lease.acquire(self._amqp_url, self._reader, 0, name=f"{self._reader} lease", state=False)
             except BrokerError as error:
                 log.debug("redis_lease_unavailable", reason=str(error))
-                lease = None
+                lease, self._is_broker_away = None, True
+                await self._claim()
+            else:
+                self._is_broker_away = False
             if lease is not None:
                 async with lease:
                     await self._use(lease)
+                self._is_broker_away = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEASE_SECONDS):
                     await self._leaving.wait()
@@ -216,28 +227,39 @@ class RedisChannel:
 
     async def _announce(self) -> None:
         """Say where in the order of messages this replica begins. Without Redis it begins when that is back."""
-        if self._client is None or self._lease is None:
+        if self._lease is not None and not await self._say(self._turns.beginning):
+            self._turns.begin(True)
+            self._look()
+
+    async def _claim(self) -> None:
+        """While nobody can have the lease, keep what comes: all replicas may have come back and wait for a turn."""
+        if self._leaving.is_set() or self._lease is not None or self._client is None:
             return
+        if self._is_broker_away and self._turns.undecided:
+            self._turns.undecided = False
+            await self._say(self._turns.claim)
+
+    async def _say(self, word: str) -> bool:
+        """Say something of turns to all replicas; False if Redis does not permit that."""
+        if self._client is None:
+            return True
         try:
-            await self._client.publish(self._border, self._me)
+            await self._client.publish(self._border, word)
         except NoPermissionError as error:
             hint = f"allow the user to PUBLISH to {self._border}; until then two replicas may publish a message twice"
             log.warning("redis_border_refused", reason=str(error), hint=hint)
-            self._is_active(True)
+            return False
         except _AWAY as error:
             log.debug("redis_not_announced", reason=str(error))
+        return True
 
     async def _publish(self) -> None:
         while True:
             await self._some.wait()
-            raws = [self._kept[n] for n in range(min(BATCH, len(self._kept)))]
+            raws = self._turns.first(BATCH, BATCH_BYTES)
             await self._publish_batch([self._item(raw) for raw in raws])
-            for raw in raws:
-                self._kept.popleft()
-                self._kept_bytes -= len(raw)
-            if not self._kept:
-                self._some.clear()
-                self._idle.set()
+            self._turns.drop_first(len(raws))
+            self._look()
 
     async def _publish_batch(self, items: list[Item]) -> None:
         while True:
