@@ -167,6 +167,21 @@ async def test_the_runs_of_all_and_the_way_back(start_gateway, feed, browse):
     assert [] == complaints
 
 
+async def test_a_run_that_goes_on_stands_before_hundreds_that_ended_since(start_gateway, feed, browse):
+    """However many: what goes on is what one looks for, and a run that says nothing for an hour is easily the last."""
+    gateway = start_gateway()
+    async with feed() as log:
+        await log.publish(run_of(log, "tuning", "patient", START, state("draft")))
+        for n in range(210):
+            await log.publish(run_of(log, "tuning", f"short-{n}", START, END))
+        await log.settle(gateway)
+        async with browse(gateway) as page:
+            await page.until(f"{shown('#overview tbody tr')}.length === 200")
+            await page.key("/")
+            await page.call("Input.insertText", text="patient")
+            await page.until(f"{shown('#overview tbody tr')}.length === 1")
+
+
 async def test_the_bars_of_a_long_run_can_be_told_apart(start_gateway, feed, browse):
     """However long a run is, the bars are of the states that are in sight, and move on with them."""
     gateway = start_gateway()

@@ -6,6 +6,12 @@ import { $, ago, count, element, length, moment, shade } from "./dom.js";
 const MAX_SHOWN = 200;
 const NEVER_CAME = "Their numbers are skipped: the spool of the SDK was full, or they were refused for good.";
 
+/** Two lists of runs as one, each run once, the one that spoke last first. */
+export function joined(some, others) {
+  const runs = new Map([...others, ...some].map((run) => [write(run.experiment_id, run.run), run]));
+  return [...runs.values()].sort((a, b) => Date.parse(b.updated) - Date.parse(a.updated));
+}
+
 export class Overview {
   #runs = [];
   #complete = true;

@@ -5,7 +5,7 @@ import { LoopcastClient } from "./client.js";
 import { $, count } from "./dom.js";
 import { Experiments } from "./experiments.js";
 import { Feed } from "./feed.js";
-import { Overview } from "./overview.js";
+import { joined, Overview } from "./overview.js";
 import { Pills } from "./pills.js";
 import { Runs } from "./runs.js";
 import { SignIn } from "./signin.js";
@@ -129,6 +129,8 @@ function miss({ experiment_id: experiment, run, loop, missing: told = 0 }) {
 async function refresh() {
   const [list, stats, going] = await Promise.all([ask("/v1/experiments"), ask("/v1/stats"), ask("/v1/experiments/*/runs?limit=200")]);
   if (going) {
+    // One that goes on, or fell silent, is not to be behind two hundred that ended since.
+    if (!going.complete) going.runs = joined(going.runs, (await ask("/v1/experiments/*/runs?limit=200&open=true"))?.runs ?? []);
     overview.take(going.runs, going.complete);
     going.runs.forEach(miss);
     timeline.silent = new Set(going.runs.filter((one) => one.silent).map((one) => one.run));
