@@ -12,7 +12,7 @@ from loopcast.errors import ConfigurationError, InvalidExperiment
 from loopcast.events import normalize_time, parse, slice_data
 from loopcast.sdk import processes
 from loopcast.sdk.configuration import DEFAULT_BYTES, DEFAULT_URL, project_of, resolve, spool_folder
-from loopcast.sdk.counters import EVERY_SECONDS, Complaints
+from loopcast.sdk.counters import EVERY_SECONDS, MOST_LOSSES, Complaints
 from loopcast.sdk.stamping import Stamper
 from loopcast.sdk.verdicts import CAP_SECONDS, LONGEST_SECONDS, Again, Delivered, Split, judge, pause
 
@@ -316,6 +316,20 @@ def test_one_line_a_minute():
     complaints = Complaints()
 
     assert [True, False, False, True] == [complaints.may_speak(t) for t in (5.0, 5.1, 4.9 + EVERY_SECONDS, 65.0)]
+
+
+def test_losses_are_kept_until_they_are_said():
+    """What was lost while no line may be written is in the next one, summed up; however many ways there are to lose."""
+    complaints = Complaints()
+    for n in (1, 2):
+        complaints.note(n, "events were refused for good: too large")
+    for n in range(50):
+        complaints.note(1, f"events were refused for good: reason {n}")
+    said = complaints.losses()
+
+    assert "3 events were refused for good: too large." == said[0]
+    assert (MOST_LOSSES + 1, 53) == (len(said), sum(int(sentence.split()[0]) for sentence in said))
+    assert () == complaints.losses()
 
 
 def test_the_end_has_one_budget(monkeypatch):

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scripted import ScriptedProducer
+from scripted import ScriptedProducer, receipt
 
 from loopcast import LoopcastTransport
 from loopcast.sdk.configuration import resolve
@@ -152,6 +152,37 @@ def test_a_left_over_that_cannot_be_read_is_kept(producer, spool, monkeypatch, c
     wait_for(lambda: transport.stats.inherited == 3)
     assert transport.close(10).complete
     assert [] == list(spool.glob("*.spool"))
+
+
+def test_left_overs_that_are_refused_for_good_are_counted(producer, spool):
+    """What a dead process left is all accounted for: delivered, or refused."""
+    leave(producer, events=10)
+    producer.script = [lambda batch: (202, {}, receipt(batch, invalid={3, 4, 5}))]
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"n": "own"})
+    stats = transport.close(10).stats
+
+    assert (7, 3) == (stats.inherited, stats.inherited_refused)
+    assert (1, 0) == (stats.accepted, stats.dropped)
+
+
+def test_damage_in_a_left_over_is_counted_and_said(producer, spool, monkeypatch, caplog):
+    """Events that rotted on the disk are counted and in the log, however shortly before another line was written."""
+    segment = leave(producer, events=100) / "00000001.events"
+    content = bytearray(segment.read_bytes())
+    marks = [n for n in range(len(content)) if content.startswith(b"\xa5\x4c", n)]
+    for n in (10, 11, 12, 50, 99):
+        content[marks[n] + 100] ^= 1
+    segment.write_bytes(content)
+    producer.script = [401]
+    monkeypatch.setattr("loopcast.sdk.sender.pause", lambda tries, at_least, chance: 0.01)
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"n": "own"})
+    stats = transport.close(10).stats
+
+    assert (95, 5, 1) == (stats.inherited, stats.inherited_unsaved, stats.accepted)
+    assert "95 events wait" in caplog.records[0].getMessage()
+    assert "5 events of a dead process at least are lost" in caplog.text
 
 
 def test_what_is_refused_is_tried_less_and_less_often(producer, spool, monkeypatch):

@@ -35,6 +35,8 @@ class Found(NamedTuple):
     """How far it was read: behind the last record, and behind damage that a whole record follows."""
     damaged: int
     """Bytes that belong to no whole record, and that whole ones follow."""
+    lost: int
+    """How many records those were at least; with those at the end that are damaged, and not torn."""
     wanted: int
     """How many bytes the record at `read` needs at least, when it is cut off by the end of the stretch; else 0."""
 
@@ -55,7 +57,7 @@ def unframe(stretch: bytes, records: int, *, last: bool) -> Found:
     """
     found: list[bytes] = []
     ends: list[int] = []
-    at = damaged = wanted = 0
+    at = damaged = lost = wanted = 0
     while len(found) < records and at < len(stretch):
         end = _end(stretch, at)
         if end > len(stretch) and not last:
@@ -68,10 +70,12 @@ def unframe(stretch: bytes, records: int, *, last: bool) -> Found:
             continue
         after = _next(stretch, at + 1)
         if after < 0:
+            lost += _heads(stretch, at, len(stretch))
             break
         damaged += after - at
+        lost += max(1, _heads(stretch, at, after))
         at = after
-    return Found(found, ends, at, damaged, wanted)
+    return Found(found, ends, at, damaged, lost, wanted)
 
 
 def _end(stretch: bytes, at: int) -> int:
@@ -85,6 +89,17 @@ def _end(stretch: bytes, at: int) -> int:
     if end > len(stretch):
         return end
     return end if crc32(stretch[at + HEAD_BYTES : end]) == checksum else at
+
+
+def _heads(stretch: bytes, at: int, end: int) -> int:
+    """How many records there are from `at` to `end` whose head at least is as it was."""
+    heads = 0
+    while 0 <= (at := stretch.find(MARK, at, end)) <= end - HEAD_BYTES:
+        _, length, _ = _HEAD.unpack_from(stretch, at)
+        behind = at + HEAD_BYTES + length
+        heads += behind <= end
+        at = behind if behind <= end else at + 1
+    return heads
 
 
 def _next(stretch: bytes, at: int) -> int:

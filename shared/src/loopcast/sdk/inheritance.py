@@ -115,7 +115,7 @@ class Inheritance:
                     self.put_off(folder.path.name)
                     self.fault = f"{folder.path}: {type(error).__name__}: {error}"
                     continue
-                if len(spool) or spool.dropped:
+                if len(spool) or spool.dropped or spool.unreadable:
                     return str(folder.about.get("path")), spool
                 spool.close()
         return None

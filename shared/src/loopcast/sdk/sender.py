@@ -82,6 +82,8 @@ class Sender:
         self.refused = 0
         self.inherited = 0
         self.inherited_dropped = 0
+        self.inherited_refused = 0
+        self.inherited_unsaved = 0
         self._told = 0
         """How many dropped events the log knows of."""
         self.retries = 0
@@ -131,6 +133,8 @@ class Sender:
             self._close()
         elif self._thread is not threading.current_thread():
             self._thread.join(seconds)
+        if losses := self._complaints.losses():
+            log.warning("loopcast: %s", " ".join(losses))
 
     def forget(self) -> None:
         """Close what a fork's child inherited: it is its parent's."""
@@ -157,7 +161,7 @@ class Sender:
 
     def _step(self) -> None:
         self._look_for_inheritance()
-        if self._own.error or self._own.dropped > self._told:
+        if self._own.error or self._own.dropped > self._told or self._complaints.has_losses:
             self._complain()
         path, spool = next((s for s in self._inherited if s[0] == self._path), (self._path, self._own))
         batch = self._next_batch(spool)
@@ -203,13 +207,14 @@ class Sender:
 
     def _finish(self, path: str, spool: Spool) -> None:
         self._inherited.remove((path, spool))
-        if spool.damaged:
-            self._complain(f"{spool.damaged} bytes of a dead process's spool were damaged.")
-        if spool.dropped and not len(spool):
-            # With what is left in it the spool stays, and so does its count.
-            self._complain(f"{spool.dropped} events of a dead process were dropped: {FULL}.")
+        # With what is left in it the spool stays, and so does its count.
+        if not len(spool):
+            self._lost(spool.damaged, "bytes of what a dead process left were damaged")
+            self._lost(spool.unreadable, "events of a dead process at least are lost, its disk does not give them back")
+            self._lost(spool.dropped, f"events of a dead process were dropped: {FULL}")
             with self._lock:
                 self.inherited_dropped += spool.dropped
+                self.inherited_unsaved += spool.unreadable
         spool.close()
 
     def _rest(self) -> None:
@@ -293,8 +298,7 @@ class Sender:
         return verdict
 
     def _settle(self, spool: Spool, part: list[bytes], refused: int, reason: str) -> None:
-        if refused:
-            self._complain(f"{refused} events were refused for good: {reason}")
+        self._lost(refused, f"events were refused for good: {reason}")
         with self._lock:
             if not spool.settle(len(part)):  # It was abandoned meanwhile, and they are counted as unsaved.
                 return
@@ -303,6 +307,7 @@ class Sender:
                 self.refused += refused
             else:
                 self.inherited += len(part) - refused
+                self.inherited_refused += refused
             self.error = reason if refused else ""
             self._lock.notify_all()
 
@@ -332,10 +337,17 @@ class Sender:
         with self._lock:
             return self._own.in_memory
 
+    def _lost(self, count: int, what: str) -> None:
+        """Say so, now or when the next line may be logged, at the end at the latest."""
+        if count:
+            self._complaints.note(count, what)
+            self._complain()
+
     def _complain(self, *sentences: str) -> None:
         """Say `sentences`, and what else is wrong, unless something was said a moment ago."""
         if not self._complaints.may_speak(time.monotonic()):
             return
+        sentences = self._complaints.losses() + sentences
         if self._own.error:
             sentences += (self._alone(),)
         if (dropped := self._own.dropped) > self._told:

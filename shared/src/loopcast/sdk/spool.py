@@ -252,7 +252,8 @@ class Spool:
         """
         The spool that another process left in `folder`.
 
-        A tail that it tore by dying in the middle of a write is cut; damage before that is counted in `damaged`.
+        A tail that it tore by dying in the middle of a write is cut; damage before that is counted in `damaged`, and
+        in `unreadable` how many records it cost at least.
 
         Raises:
             OSError: a segment cannot be opened or read now. Nothing is lost by it: `folder` is as it was, still held.
@@ -276,6 +277,7 @@ class Spool:
                 continue
             whole = unframe(content[start:], len(content), last=True)
             segment.size = start + whole.read
+            spool.unreadable += whole.lost
             spool._adopt(segment, start, whole.records)
         return spool
 

@@ -314,6 +314,8 @@ class LoopcastTransport:
             in_memory=self._spool.in_memory,
             inherited=sender.inherited,
             inherited_dropped=sender.inherited_dropped,
+            inherited_refused=sender.inherited_refused,
+            inherited_unsaved=sender.inherited_unsaved,
             coerced=sum(stamper.coerced for stamper in self._stampers),
             retries=sender.retries,
             error=sender.error,
