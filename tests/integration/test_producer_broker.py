@@ -10,7 +10,10 @@ import httpx
 import pytest
 from processes import Producer, free_port, read_log, stopped
 
+from loopcast.amqp.client import AmqpClient
+from loopcast.events import slice_data
 from loopcast.repeats import Repeats
+from loopcast.topology import Topology
 
 CLIENTS = 6
 PER_CLIENT = 60
@@ -171,6 +174,40 @@ async def test_a_deleted_log_that_nobody_noticed_yet_is_503(broker, vhost_url, t
             answer = producer.post(b'{"event":"returned"}')
 
     assert (503, "urn:loopcast:problem:log-missing") == (answer.status_code, answer.json()["type"])
+
+
+async def test_what_a_deleted_log_had_is_published_again(broker, vhost_url, tmp_path):
+    """
+    An event that was accepted, and is sent again with those that were refused, is in the log that was made anew.
+
+    What the producer remembers of it is of the log that is gone.
+    """
+
+    def event(n):
+        return {"specversion": "1.0", "id": f"0192f0c1-0000-7000-8000-{n:012}", "source": "s", "type": "t", "data": n}
+
+    def post(*numbers):
+        return producer.post(
+            json.dumps([event(n) for n in numbers]).encode(), "e", "application/cloudevents-batch+json"
+        )
+
+    with Producer(vhost_url, tmp_path / "log") as producer:
+        assert 202 == post(1).status_code
+        link = await AmqpClient().open_admin(vhost_url, name="test")
+        try:
+            await link.delete(Topology().streams[0])
+            assert 503 == post(1, 2).status_code
+            await link.apply(Topology())
+        finally:
+            await link.close()
+        for _ in range(60):
+            if (answer := post(1, 2)).status_code != 503:
+                break
+            await asyncio.sleep(0.5)
+        messages = await read_log(vhost_url, count=2)
+
+    assert 202 == answer.status_code
+    assert [1, 2] == [json.loads(slice_data(message.body)) for message in messages]
 
 
 def test_it_starts_before_the_broker_and_says_what_it_waits_for(tmp_path):

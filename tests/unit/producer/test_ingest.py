@@ -223,6 +223,37 @@ async def test_who_waits_in_vain_is_told_of_its_own_partition(monkeypatch):
             assert [BrokerBlocked, BrokerBlocked] == list(map(type, errors))
 
 
+async def test_what_a_lost_log_had_is_taken_again():
+    """Once a log is seen to be gone, by a returned event or by looking, what it had confirmed is no repeat."""
+    async with Bench() as bench:
+        _, task = bench.begin(event("before"), named=True)
+        await tick()
+        bench.link.confirm()
+        await task
+        batch = [event("before"), event("first"), event("second")]
+        receipt, task = bench.begin(*batch, named=True)
+        await tick()
+        bench.link.confirm(2)
+        bench.link.confirm(3, Settlement.RETURNED)
+        with pytest.raises(LogMissing):
+            await task
+        again, task = bench.begin(*batch, named=True)
+        await tick()
+        bench.link.confirm()
+        await task
+        bench.watch.missing = frozenset({"loopcast.log.0"})
+        with pytest.raises(LogMissing):
+            await bench.begin(event("more"), named=True)[1]
+        bench.watch.missing = frozenset()
+        last, task = bench.begin(*batch, named=True)
+        await tick()
+        bench.link.confirm()
+        await task
+
+    assert ["duplicate", "accepted"] == statuses(receipt)
+    assert [["accepted"] * 3] * 2 == [statuses(again), statuses(last)]
+
+
 async def test_a_missing_log_takes_nothing():
     """While the log is known to be missing nothing is published."""
     async with Bench() as bench:

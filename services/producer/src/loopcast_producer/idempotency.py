@@ -52,6 +52,10 @@ class IdempotencyWindow(Generic[T]):
         if len(self._confirmed) > self._limit:
             self._confirmed.popitem(last=False)
 
+    def forget_confirmed(self) -> None:
+        """What was confirmed may be gone, with the log that had it: whoever sends it again is welcome."""
+        self._confirmed.clear()
+
     def forget(self, key: str) -> None:
         """`key` did not land: who sends it again is welcome."""
         self._unsettled.pop(key, None)

@@ -129,7 +129,11 @@ class Ingest:
     def _send(self, batch: Batch, partition: int, indexes: list[int], *, named: bool) -> None:
         events = [event for i in indexes if isinstance(event := batch.items[i], Event)]
         lane = self._lanes[partition]
-        settlements = lane.send(events, number=not named)
+        try:
+            settlements = lane.send(events, number=not named)
+        except LogMissing:
+            self._repeats.forget_confirmed()
+            raise
         places = [Place(lane, settlements, position) for position in range(len(events))]
         batch.places.update(zip(indexes, places, strict=True))
         if named:
@@ -139,11 +143,16 @@ class Ingest:
             settlements.add_done_callback(lambda _: self._remember(known))
 
     def _remember(self, known: dict[str, Place]) -> None:
+        lost = False
         for key, place in known.items():
-            if place.error() is None:
+            if (error := place.error()) is None:
                 self._repeats.confirm(key)
             else:
                 self._repeats.forget(key)
+                lost = lost or isinstance(error, LogMissing)
+        if lost:
+            # What it had, of this batch too, is gone with it. Of what a log has after all, readers drop the repeats.
+            self._repeats.forget_confirmed()
 
     async def _wait(self, batch: Batch) -> None:
         for settlements, lane in {place.settlements: place.lane for place in batch.places.values()}.items():
