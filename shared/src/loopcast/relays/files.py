@@ -28,6 +28,9 @@ __all__ = ["FileRelay"]
 GONE_SECONDS = 30.0
 """A file that was deleted so long ago does not come back."""
 
+WAIT_SECONDS = 60.0
+"""So long a file waits for what the relay before left of it, where another process has that in hand."""
+ASK_SECONDS = 1.0
 ROOM_EVERY = 20
 LITTLE_ROOM = 0.5
 """A relay can wait, its file keeps what it has: it never fills the spool so far that something is dropped."""
@@ -70,6 +73,10 @@ class FileRelay:
         self._read: deque[Line] = deque()
         self._at_end = False
         self._is_saved = True
+        self._spools: list[str] = []
+        self.is_waiting = False
+        """Whether its lines wait for what the relay before left of it."""
+        self._waits_until = self._asks_at = 0.0
         self._when = 0
         self.last = time.monotonic()
         """When the last event came."""
@@ -108,6 +115,8 @@ class FileRelay:
         Raises:
             OSError: the place cannot be written down, or the file not be opened; it is to be tried again.
         """
+        if self.is_waiting and not self._may_go_on():
+            return 0
         if self._transport.room < LITTLE_ROOM:
             self._follower.look()
             return 0
@@ -141,6 +150,9 @@ class FileRelay:
             self._is_saved = self._place is None
             return
         self._transport.sync()
+        own = self._transport.place
+        self._spools = [place for place in self._spools if place != own and os.path.lexists(place)]
+        self._spools += [own] if own else []
         self._place.write(
             {
                 "mark": self._follower.mark(self._end),
@@ -148,6 +160,7 @@ class FileRelay:
                 "began": self._began,
                 "stamper": self._stamper.dump(),
                 "path": os.fspath(self._path),
+                "spools": self._spools,
             }
         )
         self._is_saved = True
@@ -161,18 +174,45 @@ class FileRelay:
         if self._place is not None:
             self._place.release(forget=forget)
 
+    def _may_go_on(self) -> bool:
+        """
+        Whether numbers may follow on those of the relay before: nothing that it left is sent after this one's.
+
+        It left a spool, and whoever sends that may be another process. It is waited for, but not for ever: then this
+        one goes on under another emitter, with numbers from 1, which nothing can come too late for.
+        """
+        left = [place for place in self._spools if os.path.lexists(place) and not self._transport.sends_first(place)]
+        now = time.monotonic()
+        if left and now < self._waits_until:
+            if now >= self._asks_at:
+                self._asks_at = now + ASK_SECONDS
+                self._transport.take_over()
+            return False
+        self.is_waiting = False
+        if left:
+            self._stamper.renew()
+            self._spools = []
+            self.save()
+        return True
+
     def _go_on(self, memory: dict[str, object]) -> None:
         mark, stamper = memory.get("mark"), memory.get("stamper")
         try:
             if isinstance(stamper, dict):
                 self._salt, self._began = str(memory["salt"]), int(str(memory["began"]))
                 self._stamper.load(stamper)
+                self._wait_for(memory.get("spools"))
         except (KeyError, ValueError):
             # A place of another version: the file is known, its lines are new under new ids.
             self._salt = new_emitter()
         if isinstance(mark, dict):
             self._follower.resume(mark)
         self._end = self._follower.offset
+
+    def _wait_for(self, spools: object) -> None:
+        self._spools = [str(place) for place in spools] if isinstance(spools, list) else []
+        self.is_waiting = bool(self._spools)
+        self._waits_until = time.monotonic() + WAIT_SECONDS
 
     def _relay(self, line: Line) -> None:
         event = parse_line(line, self._counts)

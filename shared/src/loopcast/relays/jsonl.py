@@ -47,6 +47,11 @@ class JsonlSource:
         """Relay the next lines."""
         return self._relay.step()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its lines wait for what the relay before left."""
+        return self._relay.is_waiting
+
     def close(self) -> None:
         """Let go of it."""
         self._relay.close()

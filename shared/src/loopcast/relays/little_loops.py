@@ -31,6 +31,8 @@ SUFFIX = ".events.jsonl"
 SCAN_SECONDS = 0.2
 HELD_SECONDS = 1.0
 """How often a file is tried that another relay follows, which may end, or that the disk does not let be followed."""
+FINISH_SECONDS = 1.0
+"""How long the end waits for what the relay before left, so that its own lines may follow."""
 BEGINNING_SECONDS = 10.0
 
 
@@ -86,14 +88,23 @@ class LittleLoopsSource:
                 del self._relays[path]
         return done
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the lines of some file wait for what the relay before left."""
+        return any(relay.is_waiting for relay in self._relays.values())
+
     def finish(self) -> None:
         """Relay what is left of every file that nobody else follows now, where there is room for it."""
+        until = time.monotonic() + FINISH_SECONDS
         self._held.clear()
         self._scan_at = float("-inf")
         quiet = 0
         while quiet <= QUIET_POLLS + 1:
             # A file that was made anew is begun with only when nothing comes from the old one any more.
             quiet = 0 if self.step() else quiet + 1
+            if self.is_waiting and time.monotonic() < until:
+                quiet = 0
+                time.sleep(0.01)
 
     def close(self) -> None:
         """Let go of all files."""

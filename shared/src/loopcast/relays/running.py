@@ -36,6 +36,11 @@ class Source(Protocol):
         """What became of the lines so far."""
         ...
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it holds lines back until something else is sent."""
+        ...
+
     def step(self) -> int:
         """Relay what is there now, and say how much that was; OSError where it has to be tried again."""
         ...
@@ -94,7 +99,7 @@ def _steps(
             if complaints.may_speak(clock()):
                 log.warning("loopcast: %s; it is tried again", error)
             ended.wait(1.0)
-        quiet = 0 if done or transport.room < LITTLE_ROOM else quiet + 1
+        quiet = 0 if done or source.is_waiting or transport.room < LITTLE_ROOM else quiet + 1
         if once and quiet > QUIET_POLLS + 1:
             return
         if not done:

@@ -64,6 +64,11 @@ class UnixSource:
         before, self._said = self._said, self.counts.relayed
         return self._said - before
 
+    @property
+    def is_waiting(self) -> bool:
+        """Never: a socket keeps nothing back."""
+        return False
+
     def close(self) -> None:
         """Let go of all of them; what was received is relayed."""
         for path in list(self._connections):

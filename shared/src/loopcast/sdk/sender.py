@@ -63,6 +63,8 @@ class Sender:
         self._heart = heart
         self._inherited: list[tuple[str, Spool]] = []
         """In hand: one of this experiment and one of another at most."""
+        self._is_asked = False
+        """Whether it is to look now, also in the middle of tries in vain."""
         self._asking = False
         """Whether there may be one more of this experiment."""
         self._is_heir: bool | None = None
@@ -103,7 +105,12 @@ class Sender:
     def look(self) -> None:
         """Look for spools that others left now, and send those before anything else. The caller holds the lock."""
         self._inheritance.hasten()
+        self._is_asked = True
         self.wake()
+
+    def sends_first(self, place: str) -> bool:
+        """Whether the spool that lies there goes before whatever is sent from now on."""
+        return any(spool.place == place for spool in (self._own, *(spool for _, spool in list(self._inherited))))
 
     @property
     def is_inheriting(self) -> bool:
@@ -177,6 +184,7 @@ class Sender:
 
     def _look_for_inheritance(self) -> None:
         """Take over the next spool of this experiment, where there is one and none is in hand."""
+        self._is_asked = False
         self._asking = self._inheritance.look(time.monotonic()) or self._asking
         if not self._asking or any(path == self._path for path, _ in self._inherited):
             return
@@ -276,7 +284,7 @@ class Sender:
                 case Again(seconds, reason, wants_help):
                     # What only the user can mend is said at once; a producer that starts anew is back in a moment.
                     self._wait(spool, tries, seconds if patient else 0.0, reason, says=wants_help or tries > 0)
-                    if not patient:
+                    if not patient or (spool is self._own and self._is_asked):
                         return False
                     tries += 1
         return not records

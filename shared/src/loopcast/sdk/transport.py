@@ -185,6 +185,17 @@ class LoopcastTransport:
         with self._lock, contextlib.suppress(RuntimeError):  # No thread can be had: the next event tries again.
             self._sender.look()
 
+    @property
+    def place(self) -> str | None:
+        """The folder of this process's spool; None where there is none, or none yet."""
+        with self._lock:
+            return self._spool.place if self._spool.about else None
+
+    def sends_first(self, place: str) -> bool:
+        """Whether what is left in the spool that lies there is sent before whatever comes now."""
+        with self._lock:
+            return self._sender.sends_first(place)
+
     def sync(self) -> None:
         """Force what waits to the disk, where there is one that takes it."""
         with self._lock, contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ class Source:
     """So many events, then nothing; says when it was read to its end."""
 
     counts = Counts()
+    is_waiting = False
 
     def __init__(self, transport, *, events=1):
         self._transport = transport
