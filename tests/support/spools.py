@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from loopcast.sdk.folder import left_over, make_folder
-from loopcast.sdk.spool import Spool
+from loopcast.sdk.recovery import recover
 
 BASE = "http://127.0.0.1:1"
 
@@ -35,7 +35,7 @@ def drain(spool, records=500):
 def recovered(root):
     """What the next process finds of the only spool in `root`."""
     (held,) = left_over(root, BASE)
-    return Spool.recover(held)
+    return recover(held)
 
 
 def limited(program):

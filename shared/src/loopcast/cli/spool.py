@@ -11,7 +11,7 @@ import typer
 
 from loopcast.sdk.configuration import spool_folder
 from loopcast.sdk.folder import everything, read_cursor
-from loopcast.sdk.spool import Spool
+from loopcast.sdk.recovery import recover
 
 __all__ = ["spool"]
 
@@ -40,7 +40,7 @@ def _survey(root: Path) -> list[dict[str, object]]:
         }
         if folder is not None:
             try:
-                left = Spool.recover(folder)
+                left = recover(folder)
             except OSError as error:
                 lying["error"] = f"{type(error).__name__}: {error}"
                 folder.close(remove=False)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from loopcast.sdk.configuration import Configuration
 from loopcast.sdk.folder import SpoolFolder, left_over, make_folder
+from loopcast.sdk.recovery import recover
 from loopcast.sdk.spool import Spool
 
 __all__ = ["Inheritance", "make_for"]
@@ -109,7 +110,7 @@ class Inheritance:
         with contextlib.suppress(OSError):
             for folder in folders:
                 try:
-                    spool = Spool.recover(folder)
+                    spool = recover(folder)
                 except Exception as error:  # noqa: BLE001 - whatever is wrong with one holds up neither others nor us
                     folder.close(remove=False)
                     self.put_off(folder.path.name)

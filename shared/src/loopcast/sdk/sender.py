@@ -12,11 +12,12 @@ import random
 import threading
 import time
 
+from loopcast.sdk.batch import Batch
 from loopcast.sdk.counters import FULL, Complaints
 from loopcast.sdk.heart import Heart
 from loopcast.sdk.inheritance import Inheritance
 from loopcast.sdk.post import Post
-from loopcast.sdk.spool import Batch, Spool
+from loopcast.sdk.spool import Spool
 from loopcast.sdk.verdicts import Again, Delivered, Split, Verdict, pause
 
 __all__ = ["BATCH_EVENTS", "Sender"]

@@ -11,13 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import accumulate
-from typing import NamedTuple
 
+from loopcast.sdk.batch import Batch, load
 from loopcast.sdk.folder import Cursor, SpoolFolder
-from loopcast.sdk.framing import HEAD_BYTES, frame, unframe
+from loopcast.sdk.framing import HEAD_BYTES, frame
 from loopcast.sdk.segments import MemorySegment, Segment
 
-__all__ = ["SET_ASIDE", "Batch", "Spool"]
+__all__ = ["SET_ASIDE", "Spool"]
 
 MAX_SEGMENT_BYTES = 4 * 1024 * 1024
 MIN_SEGMENT_BYTES = 64 * 1024
@@ -27,14 +27,6 @@ MOST_FAULTS = 10
 """So often a place is read in vain before what lies there is given up."""
 SET_ASIDE = 0
 """The number of the segment that holds a copy of what is taken, where what came behind it was dropped."""
-
-
-class Batch(NamedTuple):
-    """Records that were taken, and where each of them ends."""
-
-    records: list[bytes]
-    ends: list[int]
-    segment: Segment
 
 
 class Spool:
@@ -49,14 +41,24 @@ class Spool:
         capacity: bytes, frames included.
         full: `drop_oldest` or `drop_newest`.
         make: makes the folder for the first record, OSError where none can be had; None to keep all in memory.
+        folder: where another process left its records (:func:`loopcast.sdk.recovery.recover`).
     """
 
-    def __init__(self, capacity: int, full: str, make: Callable[[], SpoolFolder] | None = None) -> None:
+    load = staticmethod(load)
+
+    def __init__(
+        self,
+        capacity: int,
+        full: str,
+        make: Callable[[], SpoolFolder] | None = None,
+        *,
+        folder: SpoolFolder | None = None,
+    ) -> None:
         self._capacity = capacity
         self._drop_oldest = full == "drop_oldest"
         self._make = make
         self._volatile = make is None
-        self._folder: SpoolFolder | None = None
+        self._folder = folder
         self._segment_bytes = min(MAX_SEGMENT_BYTES, max(MIN_SEGMENT_BYTES, capacity // 8))
         self._segments: deque[Segment] = deque()
         # The first record that was not taken is at (_reading, _offset); what comes is appended to _tail.
@@ -157,18 +159,6 @@ class Spool:
             return None
         return self._skip(), self._offset
 
-    @staticmethod
-    def load(plan: tuple[Segment, int], records: int, size: int) -> tuple[Batch, int]:
-        """The batch that begins there, and how many bytes of damage were skipped; needs no lock, changes nothing."""
-        segment, offset = plan
-        end = segment.size
-        stretch = segment.read(offset, size)
-        found = unframe(stretch, records, last=offset + len(stretch) >= end)
-        if not found.records and found.wanted:
-            stretch = segment.read(offset, found.wanted)
-            found = unframe(stretch, 1, last=offset + len(stretch) >= end)
-        return Batch(found.records, [offset + e for e in found.ends], segment), found.damaged
-
     def take(self, plan: tuple[Segment, int], batch: Batch, damaged: int) -> bool:
         """Take the batch that was loaded by `plan`, unless those records were dropped meanwhile: False."""
         segment, offset = plan
@@ -247,41 +237,8 @@ class Spool:
             self._folder.close(remove=False)
         self._folder = self._make = None
 
-    @classmethod
-    def recover(cls, folder: SpoolFolder) -> Spool:
-        """
-        The spool that another process left in `folder`.
-
-        A tail that it tore by dying in the middle of a write is cut; damage before that is counted in `damaged`, and
-        in `unreadable` how many records it cost at least.
-
-        Raises:
-            OSError: a segment cannot be opened or read now. Nothing is lost by it: `folder` is as it was, still held.
-        """
-        spool = cls(0, "drop_newest")
-        spool._folder = folder
-        number, offset, spool.dropped = folder.read_cursor()
-        opened: list[Segment] = []
-        for found in folder.numbers():
-            try:
-                segment = folder.segment(found)
-                opened.append(segment)
-                content = segment.read(0, segment.size)
-            except OSError:
-                for unused in opened:
-                    unused.close()
-                raise
-            start = min(offset, segment.size) if found == number else 0
-            if SET_ASIDE < found < number:
-                segment.delete()
-                continue
-            whole = unframe(content[start:], len(content), last=True)
-            segment.size = start + whole.read
-            spool.unreadable += whole.lost
-            spool._adopt(segment, start, whole.records)
-        return spool
-
-    def _adopt(self, segment: Segment, start: int, records: list[bytes]) -> None:
+    def adopt(self, segment: Segment, start: int, records: list[bytes]) -> None:
+        """Take over a segment that another process left: `records` are in it from `start` on."""
         if not self._segments:
             self._reading, self._offset = segment, start
         self._segments.append(segment)
