@@ -474,7 +474,7 @@ def test_open_runs_have_heartbeats(producer, monkeypatch):
 
 @pytest.mark.parametrize(("answer", "again"), [(404, False), (405, False), (500, True), (204, True)])
 def test_a_producer_without_heartbeats_is_spared_them(producer, monkeypatch, answer, again):
-    """An older producer is asked once; one that failed is told the next time."""
+    """An older producer is spared them for a while; one that failed is told the next time."""
     monkeypatch.setattr("loopcast.sdk.heart.PULSE_SECONDS", 0.05)
     producer.script = [202, *[(answer, {}, b"")] * 50]
     transport = LoopcastTransport(producer.url, "e", "r")
@@ -484,6 +484,51 @@ def test_a_producer_without_heartbeats_is_spared_them(producer, monkeypatch, ans
 
     assert again == (len(beats(producer)) > 1)
     transport.close(0.1)
+
+
+def test_heartbeats_come_back(producer, monkeypatch):
+    """One 404, as a proxy gives it while a producer is replaced, ends them for a while and not for good."""
+    monkeypatch.setattr("loopcast.sdk.heart.PULSE_SECONDS", 0.05)
+    monkeypatch.setattr("loopcast.sdk.heart.NOT_THERE_SECONDS", 0.2)
+    producer.script = [202, (404, {}, b"")]
+    transport = LoopcastTransport(producer.url, "e", "r")
+    transport.send({"event": "loop_start", "loop": "l"})
+    wait_for(lambda: len(beats(producer)) >= 3)
+    transport.close(5)
+
+
+def test_events_wait_for_one_heartbeat_at_most(producer, monkeypatch):
+    """However many runs are open, and however slowly their heartbeats are answered: they go between the batches."""
+    monkeypatch.setattr("loopcast.sdk.heart.PULSE_SECONDS", 0.3)
+    producer.script = [lambda sent: 202 if isinstance(sent, list) else time.sleep(0.05) or 202] * 1000
+    transport = LoopcastTransport(producer.url, "e")
+    for n in range(15):
+        source = transport.source(remember=False)
+        transport.relay(source, {"event": "loop_start", "loop": f"l{n}"})
+    assert transport.flush(10).complete
+    wait_for(lambda: beats(producer))
+    for n in range(8):
+        transport.send({"n": n})
+        assert transport.flush(10).complete
+    wait_for(lambda: len({path for path, _ in beats(producer)}) == 15)
+    transport.close(5)
+
+    paths = [path for path, *_ in producer.requests]
+    first, last = paths.index(beats(producer)[0][0]), max(n for n, p in enumerate(paths) if p.endswith("/events"))
+    between = "".join("e" if path.endswith("/events") else "h" for path in paths[first : last + 1])
+    assert max(map(len, between.split("e"))) <= 3
+
+
+@pytest.mark.parametrize("answer", [422, 400])
+def test_one_run_that_is_refused_does_not_silence_the_others(producer, monkeypatch, answer):
+    """A heartbeat that is refused says nothing of another run's."""
+    monkeypatch.setattr("loopcast.sdk.heart.PULSE_SECONDS", 0.05)
+    producer.script = [lambda sent: 202 if isinstance(sent, list) else (answer, {}, b"")] * 1000
+    transport = LoopcastTransport(producer.url, "e")
+    for n in range(2):
+        transport.relay(transport.source(remember=False), {"event": "loop_start", "loop": f"l{n}"})
+    wait_for(lambda: len({path for path, _ in beats(producer)}) == 2)
+    transport.close(5)
 
 
 def test_a_loop_that_is_not_known_to_live_has_no_heartbeats(producer, monkeypatch):
