@@ -255,11 +255,41 @@ class Follower:
 
     def _leave(self, following: Path) -> None:
         self._counts.rotations += 1
+        if self._open_continued(following):
+            return
         if self.waiting:
             self._counts.bad += 1  # A last line that never got its end.
         self._heads = [*self._heads, self._head(self._file)][-MAX_HEADS:]
         self.generation += 1
         self._open(following)
+
+    def _open_continued(self, following: Path) -> bool:
+        """
+        Go on at the same place in a file that took the place of this one and has all that is in it.
+
+        So write rsync and whoever renames a whole new file over the old one, which has no name any more then, while
+        one that was rotated has another.
+        """
+        offset, size = self.offset, os.fstat(self._file).st_size
+        if not offset or os.fstat(self._file).st_nlink:
+            return False
+        try:
+            with following.open("rb") as file:
+                new = file.fileno()
+                if os.fstat(new).st_size < size or not self._begins_alike(new, size):
+                    return False
+        except OSError:
+            return False
+        if self._open(following):
+            self._seek(offset)
+        return True
+
+    def _begins_alike(self, other: int, size: int) -> bool:
+        """Whether the first `size` bytes of two files are the same; from the end, where they differ the soonest."""
+        return all(
+            os.pread(self._file, CHUNK_BYTES, start) == os.pread(other, CHUNK_BYTES, start)[: max(0, size - start)]
+            for start in reversed(range(0, size, CHUNK_BYTES))
+        )
 
     def _last_write(self) -> int:
         """Nanoseconds since 1970; what was written before is read."""

@@ -389,6 +389,31 @@ def test_a_file_that_is_cut_while_the_relay_waits(producer, tmp_path, copied):
     assert (1, 0 if copied else 1) == (source.counts.truncations, source.counts.lost)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_file_that_is_written_whole_again_and_again(producer, tmp_path, restart):
+    """Whoever adds to a file by renaming a longer one over it (rsync) adds just those; the last may be half."""
+    path, new = tmp_path / "f.jsonl", tmp_path / ".new"
+    relay = Relay(producer, path, tmp_path)
+    for count in (10, 11, 30):
+        append(new, *range(count))
+        new.write_text(new.read_text() + '{"event": "x", "n"')
+        new.rename(path)
+        if restart:
+            relay.stop()
+            relay = Relay(producer, path, tmp_path)
+        relay.settle()
+    append(new, *range(30))
+    new.write_text(new.read_text().replace('"n": 5}', '"n": 55}'))
+    new.rename(path)
+    relay.settle().stop()
+
+    another = [55 if n == 5 else n for n in range(30)]
+    numbers = [data["n"] for batch in producer.taken for data in batch]
+    assert [*range(30), *another] == numbers
+    events = [event for _, _, batch, _ in producer.requests for event in batch]
+    assert 60 == len({event["id"] for event in events})
+
+
 def test_what_is_left_of_a_deleted_file_is_counted(producer, tmp_path):
     """A relay that has to end before it could read a deleted file to its end says so: nobody else can open it."""
     folder = running_folder(tmp_path)
