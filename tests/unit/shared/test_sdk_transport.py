@@ -230,6 +230,21 @@ def test_a_producer_that_is_slow_gets_less_at_once(producer, quick, monkeypatch)
     assert stats.retries <= 3
 
 
+def test_a_batch_that_is_split_and_slow_arrives_whole(producer, quick, monkeypatch):
+    """Smaller for two reasons at once, 413 and a request that took long: each event arrives, in order, once."""
+    monkeypatch.setattr("loopcast.sdk.post.TIMEOUT_SECONDS", 2.0)
+    producer.script = [413, lambda _: time.sleep(0.6) or 503]
+    producer.hold.clear()
+    transport = LoopcastTransport(producer.url, "e")
+    for n in range(1000):
+        transport.send({"n": n})
+    producer.hold.set()
+    assert transport.close(20).complete
+
+    assert 1000 == exact(transport.stats).accepted
+    assert list(range(1000)) == [event["n"] for batch in producer.taken[2:] for event in batch]
+
+
 def test_a_producer_that_was_slow_gets_whole_batches_again(producer, quick, monkeypatch):
     """One stall costs a few small requests, not the rest of the process's life."""
     monkeypatch.setattr("loopcast.sdk.post.TIMEOUT_SECONDS", 0.4)

@@ -276,7 +276,7 @@ class Sender:
             match self._send(path, part):
                 case Delivered(refused, reason):
                     self._settle(spool, part, refused, reason)
-                    records, size, tries = records[size:], min(len(records), size * 2), 0
+                    records, size, tries = records[len(part) :], min(len(records), size * 2), 0
                 case Split(reason) if len(part) == 1:
                     self._settle(spool, part, 1, reason)
                     records = records[1:]
