@@ -85,7 +85,7 @@ def test_other_experiments_are_sent_when_there_is_nothing_else(producer, spool):
     assert [] == list(spool.glob("*.spool"))
 
 
-def test_a_left_over_that_is_refused_waits_and_holds_up_nobody(producer, spool):
+def test_a_left_over_that_is_refused_waits_and_holds_up_nobody(producer, spool, caplog):
     """Where this process's token may not send another experiment's events, they stay for one that may."""
     run("t = LoopcastTransport(url, 'other', 'r')\nt.send({'n': 1})\nos._exit(0)", "http://127.0.0.1:9")
     for about in spool.glob("*/about.json"):
@@ -100,6 +100,9 @@ def test_a_left_over_that_is_refused_waits_and_holds_up_nobody(producer, spool):
 
     assert (3, 0) == (transport.stats.accepted, transport.stats.inherited)
     assert 1 == len(list(spool.glob("*.spool")))
+    # It is no trouble of this experiment's; the log tells whose.
+    assert "" == transport.stats.error
+    assert "1 events that a dead process left for /v1/experiments/other/events wait" in caplog.text
 
 
 def leave(producer, experiment="e", *, events=1):

@@ -423,6 +423,16 @@ def test_a_full_buffer_follows_its_policy(producer):
         assert kept in numbers
 
 
+def test_what_was_changed_for_json_stays_counted(transport):
+    """The count of a source outlives it: `coerced` never falls."""
+    source = transport.source(remember=False)
+    transport.relay(source, {"set": {1, 2}})
+    before = transport.stats.coerced
+    transport.drop_source(source)
+
+    assert 0 < before == transport.stats.coerced
+
+
 def test_redact_is_called_before_anything_is_kept(producer):
     """What redact gives is what is sent; None and an error drop the event, counted."""
 

@@ -50,7 +50,7 @@ class Stats(NamedTuple):
     retries: int
     """Tries that failed and were made again."""
     error: str
-    """What went wrong last, until something goes right again."""
+    """What went wrong last with this experiment's events, until something goes right again."""
 
 
 class Report(NamedTuple):

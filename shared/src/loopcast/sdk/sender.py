@@ -275,16 +275,16 @@ class Sender:
             part = records[: min(size, self._most)]
             match self._send(path, part):
                 case Delivered(refused, reason):
-                    self._settle(spool, part, refused, reason)
+                    self._settle(path, spool, part, refused, reason)
                     records, size, tries = records[len(part) :], min(len(records), size * 2), 0
                 case Split(reason) if len(part) == 1:
-                    self._settle(spool, part, 1, reason)
+                    self._settle(path, spool, part, 1, reason)
                     records = records[1:]
                 case Split():
                     size = max(1, len(part) // 2)
                 case Again(seconds, reason, wants_help):
                     # What only the user can mend is said at once; a producer that starts anew is back in a moment.
-                    self._wait(spool, tries, seconds if patient else 0.0, reason, says=wants_help or tries > 0)
+                    self._wait(path, spool, tries, seconds if patient else 0.0, reason, says=wants_help or tries > 0)
                     if not patient or (spool is self._own and self._is_asked):
                         return False
                     tries += 1
@@ -306,7 +306,7 @@ class Sender:
             self._most = min(BATCH_EVENTS, self._most * 2)
         return verdict
 
-    def _settle(self, spool: Spool, part: list[bytes], refused: int, reason: str) -> None:
+    def _settle(self, path: str, spool: Spool, part: list[bytes], refused: int, reason: str) -> None:
         self._lost(refused, f"events were refused for good: {reason}")
         with self._lock:
             if not spool.settle(len(part)):  # It was abandoned meanwhile, and they are counted as unsaved.
@@ -317,17 +317,21 @@ class Sender:
             else:
                 self.inherited += len(part) - refused
                 self.inherited_refused += refused
-            self.error = reason if refused else ""
+            if path == self._path:
+                self.error = reason if refused else ""
             self._lock.notify_all()
 
-    def _wait(self, spool: Spool, tries: int, seconds: float, reason: str, *, says: bool) -> None:
+    def _wait(self, path: str, spool: Spool, tries: int, seconds: float, reason: str, *, says: bool) -> None:
+        mine = path == self._path
         with self._lock:
             self.retries += 1
-            self.error = reason
+            if mine:
+                self.error = reason
             waiting = len(spool)
         if says:
             where = f"{self._post.address} (LOOPCAST_URL)"
-            self._complain(f"{waiting} events wait, {where} does not take them: {reason}.")
+            whose = "" if mine else f" that a dead process left for {path}"
+            self._complain(f"{waiting} events{whose} wait, {where} does not take them: {reason}.")
         # Jitter against a herd, not a secret.
         wait = pause(tries, seconds, random.random())  # noqa: S311
         if wait > SYNC_SECONDS:

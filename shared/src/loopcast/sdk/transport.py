@@ -148,6 +148,7 @@ class LoopcastTransport:
         """Forget a source; its events stay."""
         with self._lock:
             self._stampers.remove(stamper)
+            self._coerced += stamper.coerced
 
     def relay(self, stamper: Stamper, event: dict[str, Any], named: dict[str, Any] | None = None) -> None:
         """Take an event of another source, which `named` says the run of where the event itself does not."""
@@ -270,7 +271,7 @@ class LoopcastTransport:
         self._deferred: list[dict[str, Any]] = []
         self._closed = False
         self._unlike = self._redact is not None
-        self._emitted = self._full = self._redacted = self._failed = self._unsaved = 0
+        self._emitted = self._full = self._redacted = self._failed = self._unsaved = self._coerced = 0
         self._spool = Spool(settings.max_bytes, settings.full, make_for(settings))
         heart = Heart(settings.path, self._stampers)
         post = Post(settings)
@@ -327,7 +328,7 @@ class LoopcastTransport:
             inherited_dropped=sender.inherited_dropped,
             inherited_refused=sender.inherited_refused,
             inherited_unsaved=sender.inherited_unsaved,
-            coerced=sum(stamper.coerced for stamper in self._stampers),
+            coerced=self._coerced + sum(stamper.coerced for stamper in self._stampers),
             retries=sender.retries,
             error=sender.error,
         )
