@@ -23,10 +23,11 @@ CHUNK_BYTES = 256 * 1024
 TAIL_BYTES = 256
 """How much before its place a follower looks at, to see that the file is still the one that it read."""
 HEAD_BYTES = 256
-"""By its first bytes a copy of a file that was read is told from one that was not."""
-MAX_HEADS = 50
+"""By its first and last bytes a copy of a file that was read is told from one that was not."""
+MAX_HEADS = 100
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 """These say nothing of the file: it is there all the same."""
+SECOND = 10**9
 CLOCK_NS = 20_000_000
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 QUIET_POLLS = 3
@@ -53,6 +54,7 @@ class Follower:
         self._known = 0
         self._quiet = 0
         self._heads: list[str] = []
+        self._missed: set[int] = set()
         # A file's time is of a coarser clock.
         self._written = time.time_ns() - CLOCK_NS
         self.generation = 0
@@ -194,19 +196,23 @@ class Follower:
         self._file = -1
         for path in self._renamed() if offset else ():
             other = self._open(path) and self._identity != identity
-            if other and self._has_more_than(offset) and self._fits(offset, tail):
-                self._seek(offset)
-                os.close(file)
-                return True
+            if other and self._fits(offset, tail):
+                if self._has_more_than(offset):
+                    self._seek(offset)
+                    os.close(file)
+                    return True
+                self._remember()
         self.close()
         self._file, self._identity, self._lines, self._known = file, identity, lines, known
         return False
 
     def _renamed(self) -> list[Path]:
         """What the file may be called now: logrotate and its like append to the name."""
+        return [path for path in self._beside() if path.suffix not in COMPRESSED]
+
+    def _beside(self) -> list[Path]:
         try:
-            found = sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}?*"))
-            return [path for path in found if path.suffix not in COMPRESSED]
+            return sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}?*"))
         except OSError:
             return []
 
@@ -232,7 +238,6 @@ class Follower:
         When files are rotated faster than they are read, those between have other names already: they are the ones
         that were written to later than this one and are no copies of what was read.
         """
-        seen = {*self._heads, self._head(self._file)}
         written = self._last_write()
         between = []
         for path in self._renamed():
@@ -242,7 +247,7 @@ class Follower:
                 if status.st_mtime_ns < written or same:
                     continue
                 with path.open("rb") as file:
-                    if status.st_size and self._head(file.fileno()) not in seen:
+                    if status.st_size and not self._was_read(file.fileno()):
                         between.append((status.st_mtime_ns, path))
         if between:
             return min(between)[1]
@@ -259,9 +264,44 @@ class Follower:
             return
         if self.waiting:
             self._counts.bad += 1  # A last line that never got its end.
-        self._heads = [*self._heads, self._head(self._file)][-MAX_HEADS:]
+        self._count_compressed(following)
+        self._remember()
         self.generation += 1
         self._open(following)
+
+    def _remember(self) -> None:
+        """Know the open file again, and copies of it: others may begin with the very same bytes."""
+        self._heads = [*self._heads, *self._marks_of(self._file)][-MAX_HEADS:]
+
+    def _was_read(self, other: int) -> bool:
+        """Whether it is a file that was left, or a copy of one or of the open one."""
+        if not set(self._heads).isdisjoint(self._marks_of(other)):
+            return True
+        size = os.fstat(other).st_size
+        if self._file < 0 or size > os.fstat(self._file).st_size:
+            return False
+        return all(
+            os.pread(self._file, count, start) == os.pread(other, count, start)
+            for count, start in ((min(HEAD_BYTES, size), 0), (min(TAIL_BYTES, size), max(0, size - TAIL_BYTES)))
+        )
+
+    def _count_compressed(self, following: Path) -> None:
+        """What was rotated in between, and compressed before it was read, is lost to a relay."""
+        after = self._last_write()
+        found = []
+        with contextlib.suppress(OSError):
+            until = None if following == self._path else following.stat().st_mtime_ns
+            for path in self._beside():
+                status = path.stat()
+                if path.suffix in COMPRESSED and status.st_ino not in self._missed:
+                    found.append((status.st_mtime_ns, status.st_ino))
+            # Compressing keeps a file's time, or its whole seconds.
+            of_this = any(written in (after, after // SECOND * SECOND) for written, _ in found)
+            between = sorted(one for one in found if after < one[0] and (until is None or one[0] <= until))
+            if between and not of_this and not os.fstat(self._file).st_nlink:
+                del between[0]  # Compressed by something that does not: this file, which was read to its end.
+            self._counts.lost += len(between)
+            self._missed.update(inode for _, inode in between)
 
     def _open_continued(self, following: Path) -> bool:
         """
@@ -298,8 +338,12 @@ class Follower:
         return self._written
 
     @staticmethod
-    def _head(file: int) -> str:
-        return "" if file < 0 else hashlib.sha256(os.pread(file, HEAD_BYTES, 0)).hexdigest()[:16]
+    def _marks_of(file: int) -> tuple[str, str]:
+        """By the one a file is known when it grew, by the other a copy of it."""
+        status = os.fstat(file)
+        head = hashlib.sha256(os.pread(file, HEAD_BYTES, 0)).hexdigest()[:16]
+        tail = os.pread(file, TAIL_BYTES, max(0, status.st_size - TAIL_BYTES))
+        return f"{head}:{status.st_ino}", f"{head}:{status.st_size}:{hashlib.sha256(tail).hexdigest()[:16]}"
 
     def _read_tail(self, offset: int) -> bytes:
         start = max(0, offset - TAIL_BYTES)

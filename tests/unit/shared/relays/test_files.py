@@ -1,5 +1,6 @@
 """A file that is followed: appended to, rotated, cut, deleted, while the relay is restarted and killed."""
 
+import gzip
 import json
 import os
 import random
@@ -412,6 +413,46 @@ def test_a_file_that_is_written_whole_again_and_again(producer, tmp_path, restar
     assert [*range(30), *another] == numbers
     events = [event for _, _, batch, _ in producer.requests for event in batch]
     assert 60 == len({event["id"] for event in events})
+
+
+def test_files_that_begin_alike(producer, tmp_path):
+    """Each file begins with the same long line: those that were rotated faster than they are read are read too."""
+    path, own = tmp_path / "f.jsonl", {"event": "session", "n": -1, "schema": "s" * 300}
+    path.write_text(json.dumps(own) + "\n")
+    append(path, 0, 1)
+    relay = Relay(producer, path, tmp_path).settle()
+    for rotated in range(3):
+        path.rename(tmp_path / f"f.jsonl.{rotated}")
+        time.sleep(0.02)
+        path.write_text(json.dumps(own) + "\n")
+        append(path, 10 + 2 * rotated, 11 + 2 * rotated)
+    relay.settle().stop()
+
+    assert [-1, 0, 1, -1, 10, 11, -1, 12, 13, -1, 14, 15] == delivered(producer)
+
+
+@pytest.mark.parametrize("keeps_time", [True, False])
+def test_what_was_compressed_before_it_was_read_is_counted(producer, tmp_path, keeps_time):
+    """Two files were rotated and compressed in between, after one that was read: two are lost, and the end says so."""
+    path = tmp_path / "f.jsonl"
+    append(path, 0)
+    relay = Relay(producer, path, tmp_path).settle()
+    for rotated in range(3):
+        compressed = tmp_path / f"f.jsonl.{rotated}.gz"
+        compressed.write_bytes(gzip.compress(path.read_bytes()))
+        if keeps_time:
+            os.utime(compressed, ns=(path.stat().st_mtime_ns,) * 2)
+        path.unlink()
+        time.sleep(0.02)
+        append(path, rotated + 1)
+    relay.settle()
+    append(path, 4)
+    path.rename(tmp_path / "f.jsonl.3")
+    append(path, 5)
+    relay.settle().stop()
+
+    assert [0, 3, 4, 5] == delivered(producer)
+    assert 2 == relay.source.counts.lost
 
 
 def test_what_is_left_of_a_deleted_file_is_counted(producer, tmp_path):
