@@ -23,7 +23,8 @@ CHUNK_BYTES = 256 * 1024
 TAIL_BYTES = 256
 """How much before its place a follower looks at, to see that the file is still the one that it read."""
 HEAD_BYTES = 256
-"""By its first and last bytes a copy of a file that was read is told from one that was not."""
+END_BYTES = 64 * 1024
+"""By its first and last bytes a copy of a file that was read is told from one that was not; lines may end alike too."""
 MAX_HEADS = 100
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 """These say nothing of the file: it is there all the same."""
@@ -282,7 +283,7 @@ class Follower:
             return False
         return all(
             os.pread(self._file, count, start) == os.pread(other, count, start)
-            for count, start in ((min(HEAD_BYTES, size), 0), (min(TAIL_BYTES, size), max(0, size - TAIL_BYTES)))
+            for count, start in ((min(HEAD_BYTES, size), 0), (min(END_BYTES, size), max(0, size - END_BYTES)))
         )
 
     def _count_compressed(self, following: Path) -> None:
@@ -342,7 +343,7 @@ class Follower:
         """By the one a file is known when it grew, by the other a copy of it."""
         status = os.fstat(file)
         head = hashlib.sha256(os.pread(file, HEAD_BYTES, 0)).hexdigest()[:16]
-        tail = os.pread(file, TAIL_BYTES, max(0, status.st_size - TAIL_BYTES))
+        tail = os.pread(file, END_BYTES, max(0, status.st_size - END_BYTES))
         return f"{head}:{status.st_ino}", f"{head}:{status.st_size}:{hashlib.sha256(tail).hexdigest()[:16]}"
 
     def _read_tail(self, offset: int) -> bytes:

@@ -415,17 +415,17 @@ def test_a_file_that_is_written_whole_again_and_again(producer, tmp_path, restar
     assert 60 == len({event["id"] for event in events})
 
 
-def test_files_that_begin_alike(producer, tmp_path):
-    """Each file begins with the same long line: those that were rotated faster than they are read are read too."""
+def test_files_that_begin_and_end_alike(producer, tmp_path):
+    """Each file begins and ends alike: those that were rotated faster than they are read are read too."""
     path, own = tmp_path / "f.jsonl", {"event": "session", "n": -1, "schema": "s" * 300}
     path.write_text(json.dumps(own) + "\n")
-    append(path, 0, 1)
+    append(path, 0, 1, padding="z" * 300)
     relay = Relay(producer, path, tmp_path).settle()
     for rotated in range(3):
         path.rename(tmp_path / f"f.jsonl.{rotated}")
         time.sleep(0.02)
         path.write_text(json.dumps(own) + "\n")
-        append(path, 10 + 2 * rotated, 11 + 2 * rotated)
+        append(path, 10 + 2 * rotated, 11 + 2 * rotated, padding="z" * 300)
     relay.settle().stop()
 
     assert [-1, 0, 1, -1, 10, 11, -1, 12, 13, -1, 14, 15] == delivered(producer)
