@@ -83,7 +83,7 @@ def run_relay(
         f"{name}: {source.counts}; "
         f"{stats.accepted} accepted, {stats.spooled} spooled, {stats.dropped} dropped{inherited}\n"
     )
-    return 1 if stats.dropped else 0
+    return 1 if stats.dropped or source.counts.lost else 0
 
 
 def _steps(

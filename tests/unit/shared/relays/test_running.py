@@ -55,6 +55,19 @@ def test_a_wait_for_a_producer_that_is_away_ends_by_ctrl_c(monkeypatch, tmp_path
     assert "0 accepted, 1 spooled, 0 dropped" in capsys.readouterr().err
 
 
+def test_what_was_lost_before_it_was_read_ends_with_code_1(tmp_path, capsys):
+    """All that was read is delivered, but a file was gone before its end: scripts are to know, not the eye alone."""
+    with ScriptedProducer() as producer:
+        transport = LoopcastTransport(producer.url, "e", spool=tmp_path)
+        source = Source(transport)
+        source.counts = Counts()
+        source.counts.lost = 1
+        code = run_relay(source, transport, once=True, clock=time.monotonic, name="file")
+
+    assert 1 == code
+    assert "1 lost; 1 accepted, 0 spooled, 0 dropped" in capsys.readouterr().err
+
+
 def test_a_relay_without_a_new_line_sends_what_the_one_before_left(tmp_path, capsys):
     """A relay was killed while the producer was away, and its loop ended: --once delivers those events, and says so."""
     with ScriptedProducer() as producer:
